@@ -1,0 +1,334 @@
+package conntrack
+
+import (
+	"time"
+
+	"github.com/ti-mo/conntrack/netfilter"
+)
+
+// A Helper is the kernel's code that follows a protocol which opens further
+// connections, and whether a flow is under its care (CTA_HELP).
+type Helper struct {
+	// Name is the kernel's name of the helper, such as ftp.
+	Name string
+	// Info is private to the helper. Most take and give none.
+	Info []byte
+}
+
+// ProtoInfo is what connection tracking knows about the state of a protocol
+// (CTA_PROTOINFO). At most one of its fields is not nil.
+type ProtoInfo struct {
+	TCP  *ProtoInfoTCP
+	DCCP *ProtoInfoDCCP
+	SCTP *ProtoInfoSCTP
+}
+
+// ProtoInfoTCP is the state of a TCP connection (CTA_PROTOINFO_TCP).
+type ProtoInfoTCP struct {
+	// State is a value of enum tcp_conntrack
+	// (linux/netfilter/nf_conntrack_tcp.h).
+	State uint8
+	// The window scale of each direction (RFC 7323), a power of two. Both or
+	// none are set, and take effect only with the flag 0x01 of that direction.
+	OriginalWindowScale uint8
+	ReplyWindowScale    uint8
+	// The flags of each direction in the upper byte (struct nf_ct_tcp_flags). In
+	// the lower one is the mask of the flags that are to be set; the kernel
+	// sends 0 there.
+	OriginalFlags uint16
+	ReplyFlags    uint16
+}
+
+// ProtoInfoDCCP is the state of a DCCP connection (CTA_PROTOINFO_DCCP). Linux
+// 6.17 and newer do not track DCCP.
+type ProtoInfoDCCP struct {
+	State, Role  uint8
+	HandshakeSeq uint64
+}
+
+// ProtoInfoSCTP is the state of an SCTP association (CTA_PROTOINFO_SCTP).
+type ProtoInfoSCTP struct {
+	// State is a value of enum sctp_conntrack
+	// (linux/netfilter/nf_conntrack_sctp.h).
+	State                   uint8
+	VTagOriginal, VTagReply uint32
+}
+
+// A Counter counts what passed in one direction of a flow (CTA_COUNTERS_ORIG,
+// CTA_COUNTERS_REPLY), if the sysctl net.netfilter.nf_conntrack_acct was set when
+// the flow began.
+type Counter struct {
+	// Direction is true for the reply direction.
+	Direction bool
+
+	Packets uint64
+	// Bytes are those of the packets from the IP header on.
+	Bytes uint64
+}
+
+// Timestamp says when a flow began and ended (CTA_TIMESTAMP), if the sysctl
+// net.netfilter.nf_conntrack_timestamp was set when it began. Times are the zero
+// Time where the kernel gave none; a flow has an end only in its
+// EventDestroy.
+type Timestamp struct {
+	Start time.Time
+	Stop  time.Time
+}
+
+// Security is the security context of a flow's packets, as SELinux or another
+// security module names it (CTA_SECCTX).
+type Security string
+
+// SequenceAdjust says how TCP sequence numbers of one direction are shifted,
+// since a helper changed the length of what was sent (CTA_SEQ_ADJ_ORIG,
+// CTA_SEQ_ADJ_REPLY).
+type SequenceAdjust struct {
+	// Direction is true for the reply direction.
+	Direction bool
+
+	// Position is the sequence number where the last change was made.
+	Position uint32
+	// The shift before and from Position on, two's complement.
+	OffsetBefore uint32
+	OffsetAfter  uint32
+}
+
+// SynProxy is what a SYN proxy keeps of the connection that it answered
+// (CTA_SYNPROXY, Linux 4.18).
+type SynProxy struct {
+	ISN   uint32 // initial sequence number
+	ITS   uint32 // initial timestamp
+	TSOff uint32 // timestamp offset
+}
+
+func (h *Helper) filled() bool { return h.Name != "" || len(h.Info) > 0 }
+
+func (h *Helper) unmarshal(b []byte, s *slab) error {
+	d := netfilter.NewDecoder(b)
+	for d.Next() {
+		switch d.Type() {
+		case ctaHelpName:
+			h.Name = s.str(d.StringBytes())
+		case ctaHelpInfo:
+			h.Info = s.copy(d.Bytes())
+		}
+	}
+	return d.Err(ctaHelpNames)
+}
+
+func (h *Helper) marshal(e *netfilter.Encoder) {
+	help := e.Nest(ctaHelp)
+	e.String(ctaHelpName, h.Name)
+	if len(h.Info) > 0 {
+		e.Bytes(ctaHelpInfo, h.Info)
+	}
+	e.End(help)
+}
+
+func (p *ProtoInfo) filled() bool { return p.TCP != nil || p.DCCP != nil || p.SCTP != nil }
+
+func (p *ProtoInfo) unmarshal(b []byte, s *slab) error {
+	d := netfilter.NewDecoder(b)
+	for d.Next() {
+		switch d.Type() {
+		case ctaProtoInfoTCP:
+			p.TCP = s.newTCP()
+			d.Fail(p.TCP.unmarshal(d.Bytes()))
+		case ctaProtoInfoDCCP:
+			p.DCCP = new(ProtoInfoDCCP)
+			d.Fail(p.DCCP.unmarshal(d.Bytes()))
+		case ctaProtoInfoSCTP:
+			p.SCTP = new(ProtoInfoSCTP)
+			d.Fail(p.SCTP.unmarshal(d.Bytes()))
+		}
+	}
+	return d.Err(ctaProtoInfoNames)
+}
+
+func (p *ProtoInfo) marshal(e *netfilter.Encoder) {
+	info := e.Nest(ctaProtoInfo)
+	switch {
+	case p.TCP != nil:
+		p.TCP.marshal(e)
+	case p.DCCP != nil:
+		p.DCCP.marshal(e)
+	case p.SCTP != nil:
+		p.SCTP.marshal(e)
+	}
+	e.End(info)
+}
+
+func (t *ProtoInfoTCP) unmarshal(b []byte) error {
+	d := netfilter.NewDecoder(b)
+	for d.Next() {
+		switch d.Type() {
+		case ctaProtoInfoTCPState:
+			t.State = d.Uint8()
+		case ctaProtoInfoTCPWScaleOriginal:
+			t.OriginalWindowScale = d.Uint8()
+		case ctaProtoInfoTCPWScaleReply:
+			t.ReplyWindowScale = d.Uint8()
+		case ctaProtoInfoTCPFlagsOriginal:
+			t.OriginalFlags = d.Uint16()
+		case ctaProtoInfoTCPFlagsReply:
+			t.ReplyFlags = d.Uint16()
+		}
+	}
+	return d.Err(ctaProtoInfoTCPNames)
+}
+
+func (t *ProtoInfoTCP) marshal(e *netfilter.Encoder) {
+	tcp := e.Nest(ctaProtoInfoTCP)
+	e.Uint8(ctaProtoInfoTCPState, t.State)
+	if t.OriginalWindowScale != 0 || t.ReplyWindowScale != 0 {
+		e.Uint8(ctaProtoInfoTCPWScaleOriginal, t.OriginalWindowScale)
+		e.Uint8(ctaProtoInfoTCPWScaleReply, t.ReplyWindowScale)
+	}
+	if t.OriginalFlags != 0 {
+		e.Uint16(ctaProtoInfoTCPFlagsOriginal, t.OriginalFlags)
+	}
+	if t.ReplyFlags != 0 {
+		e.Uint16(ctaProtoInfoTCPFlagsReply, t.ReplyFlags)
+	}
+	e.End(tcp)
+}
+
+func (p *ProtoInfoDCCP) unmarshal(b []byte) error {
+	d := netfilter.NewDecoder(b)
+	for d.Next() {
+		switch d.Type() {
+		case ctaProtoInfoDCCPState:
+			p.State = d.Uint8()
+		case ctaProtoInfoDCCPRole:
+			p.Role = d.Uint8()
+		case ctaProtoInfoDCCPHandshakeSeq:
+			p.HandshakeSeq = d.Uint64()
+		}
+	}
+	return d.Err(ctaProtoInfoDCCPNames)
+}
+
+func (p *ProtoInfoDCCP) marshal(e *netfilter.Encoder) {
+	dccp := e.Nest(ctaProtoInfoDCCP)
+	e.Uint8(ctaProtoInfoDCCPState, p.State)
+	e.Uint8(ctaProtoInfoDCCPRole, p.Role)
+	if p.HandshakeSeq != 0 {
+		e.Uint64(ctaProtoInfoDCCPHandshakeSeq, p.HandshakeSeq)
+	}
+	e.End(dccp)
+}
+
+func (p *ProtoInfoSCTP) unmarshal(b []byte) error {
+	d := netfilter.NewDecoder(b)
+	for d.Next() {
+		switch d.Type() {
+		case ctaProtoInfoSCTPState:
+			p.State = d.Uint8()
+		case ctaProtoInfoSCTPVTagOriginal:
+			p.VTagOriginal = d.Uint32()
+		case ctaProtoInfoSCTPVTagReply:
+			p.VTagReply = d.Uint32()
+		}
+	}
+	return d.Err(ctaProtoInfoSCTPNames)
+}
+
+func (p *ProtoInfoSCTP) marshal(e *netfilter.Encoder) {
+	sctp := e.Nest(ctaProtoInfoSCTP)
+	e.Uint8(ctaProtoInfoSCTPState, p.State)
+	e.Uint32(ctaProtoInfoSCTPVTagOriginal, p.VTagOriginal)
+	e.Uint32(ctaProtoInfoSCTPVTagReply, p.VTagReply)
+	e.End(sctp)
+}
+
+func (c *Counter) filled() bool { return c.Packets != 0 || c.Bytes != 0 }
+
+func (c *Counter) unmarshal(b []byte) error {
+	d := netfilter.NewDecoder(b)
+	for d.Next() {
+		switch d.Type() {
+		case ctaCountersPackets:
+			c.Packets = d.Uint64()
+		case ctaCountersBytes:
+			c.Bytes = d.Uint64()
+		case ctaCounters32Packets:
+			c.Packets = uint64(d.Uint32())
+		case ctaCounters32Bytes:
+			c.Bytes = uint64(d.Uint32())
+		}
+	}
+	return d.Err(ctaCountersNames)
+}
+
+func (t *Timestamp) unmarshal(b []byte) error {
+	d := netfilter.NewDecoder(b)
+	for d.Next() {
+		switch d.Type() {
+		case ctaTimestampStart:
+			t.Start = time.Unix(0, int64(d.Uint64()))
+		case ctaTimestampStop:
+			t.Stop = time.Unix(0, int64(d.Uint64()))
+		}
+	}
+	return d.Err(ctaTimestampNames)
+}
+
+func (s *Security) unmarshal(b []byte, sl *slab) error {
+	d := netfilter.NewDecoder(b)
+	for d.Next() {
+		if d.Type() == ctaSecCtxName {
+			*s = Security(sl.str(d.StringBytes()))
+		}
+	}
+	return d.Err(ctaSecCtxNames)
+}
+
+func (seq *SequenceAdjust) filled() bool {
+	return seq.Position != 0 || seq.OffsetBefore != 0 || seq.OffsetAfter != 0
+}
+
+func (seq *SequenceAdjust) unmarshal(b []byte) error {
+	d := netfilter.NewDecoder(b)
+	for d.Next() {
+		switch d.Type() {
+		case ctaSeqAdjCorrectionPos:
+			seq.Position = d.Uint32()
+		case ctaSeqAdjOffsetBefore:
+			seq.OffsetBefore = d.Uint32()
+		case ctaSeqAdjOffsetAfter:
+			seq.OffsetAfter = d.Uint32()
+		}
+	}
+	return d.Err(ctaSeqAdjNames)
+}
+
+func (seq *SequenceAdjust) marshal(e *netfilter.Encoder, typ uint16) {
+	adj := e.Nest(typ)
+	e.Uint32(ctaSeqAdjCorrectionPos, seq.Position)
+	e.Uint32(ctaSeqAdjOffsetBefore, seq.OffsetBefore)
+	e.Uint32(ctaSeqAdjOffsetAfter, seq.OffsetAfter)
+	e.End(adj)
+}
+
+func (p *SynProxy) unmarshal(b []byte) error {
+	d := netfilter.NewDecoder(b)
+	for d.Next() {
+		switch d.Type() {
+		case ctaSynProxyISN:
+			p.ISN = d.Uint32()
+		case ctaSynProxyITS:
+			p.ITS = d.Uint32()
+		case ctaSynProxyTSOff:
+			p.TSOff = d.Uint32()
+		}
+	}
+	return d.Err(ctaSynProxyNames)
+}
+
+func (p *SynProxy) marshal(e *netfilter.Encoder) {
+	proxy := e.Nest(ctaSynProxy)
+	e.Uint32(ctaSynProxyISN, p.ISN)
+	e.Uint32(ctaSynProxyITS, p.ITS)
+	e.Uint32(ctaSynProxyTSOff, p.TSOff)
+	e.End(proxy)
+}

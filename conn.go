@@ -1,0 +1,280 @@
+package conntrack
+
+import (
+	"sync"
+
+	"github.com/mdlayher/netlink"
+	"github.com/ti-mo/conntrack/netfilter"
+)
+
+// A Conn is a connection to the kernel's connection tracking, in one network
+// namespace. Its methods may be called from several goroutines, those that
+// iterate also from within each other's loops.
+//
+// It opens one socket at Dial, for requests. Each dump and each listener has a
+// socket of its own, opened when it is needed in the same network namespace and
+// with the same options.
+type Conn struct {
+	sockets sockets
+
+	mu        sync.Mutex // held by Listen and Close while they change what is below
+	listening bool
+	workers   sync.WaitGroup // of Listen
+	closed    bool
+	done      chan struct{} // closed by Close
+}
+
+// Dial opens a connection. A nil config is the zero config: the network
+// namespace of the calling thread. With config.NetNS, an open descriptor of a
+// network namespace, Dial takes CAP_SYS_ADMIN; the descriptor may be closed
+// afterwards. config.PID and config.Groups hold for the socket of requests
+// alone; there is no use for them here.
+//
+// Dial takes no other privilege, but what is done with the Conn does. Where
+// there is no netlink, the error satisfies errors.Is(err,
+// errors.ErrUnsupported).
+func Dial(config *netlink.Config) (*Conn, error) {
+	request, err := netfilter.Dial(config)
+	if err != nil {
+		return nil, opError("dial", err)
+	}
+	return &Conn{
+		sockets: sockets{request: request},
+		done:    make(chan struct{}),
+	}, nil
+}
+
+// Close ends what the Conn does, in whatever goroutine, and closes its sockets.
+// It returns when the workers of Listen have ended, which does not depend on
+// anybody reading their channels; the caller may close these then. Operations
+// that were under way, and later ones, return an error that satisfies
+// errors.Is(err, fs.ErrClosed). Closing twice is no error.
+func (c *Conn) Close() error {
+	err := c.closeOnce()
+	c.workers.Wait()
+	return opError("close", err)
+}
+
+func (c *Conn) closeOnce() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return nil
+	}
+	c.closed = true
+	close(c.done)
+	return c.sockets.close()
+}
+
+// SetOption switches an option of all sockets of the Conn on or off, including
+// those that it opens later.
+func (c *Conn) SetOption(option netlink.ConnOption, enable bool) error {
+	return opError("set option", c.sockets.each(func(s *netfilter.Conn) error {
+		return s.SetOption(option, enable)
+	}))
+}
+
+// SetReadBuffer sets the size in bytes of the kernel's receive buffer for all
+// sockets of the Conn, including those that it opens later. With CAP_NET_ADMIN in
+// the initial user namespace it may exceed the sysctl net.core.rmem_max. The
+// kernel doubles the value, to make room for its bookkeeping.
+func (c *Conn) SetReadBuffer(bytes int) error {
+	return opError("set read buffer", c.sockets.each(func(s *netfilter.Conn) error {
+		return s.SetReadBuffer(bytes)
+	}))
+}
+
+// SetWriteBuffer sets the size in bytes of the kernel's send buffer for all
+// sockets of the Conn, in the manner of SetReadBuffer.
+func (c *Conn) SetWriteBuffer(bytes int) error {
+	return opError("set write buffer", c.sockets.each(func(s *netfilter.Conn) error {
+		return s.SetWriteBuffer(bytes)
+	}))
+}
+
+// A request is what one request needs, kept for the next.
+type request struct {
+	enc  netfilter.Encoder
+	flow Flow
+	slab slab
+
+	// decodeFlow as a func value, made once: making it allocates.
+	onFlow func(netfilter.Message) error
+}
+
+var requests = sync.Pool{New: func() any {
+	r := new(request)
+	r.onFlow = r.decodeFlow
+	return r
+}}
+
+func newRequest() *request {
+	r := requests.Get().(*request)
+	r.enc.Reset()
+	return r
+}
+
+func (r *request) free() { requests.Put(r) }
+
+func (r *request) decodeFlow(m netfilter.Message) error {
+	r.flow = Flow{}
+	return r.flow.unmarshal(m.Attributes, &r.slab)
+}
+
+// An op is a request about one flow.
+type op uint8
+
+const (
+	opCreate op = iota
+	opUpdate
+	opDelete
+	opGet
+)
+
+var opNames = [...]string{
+	opCreate: "create flow",
+	opUpdate: "update flow",
+	opDelete: "delete flow",
+	opGet:    "get flow",
+}
+
+// append appends the message that asks for o on f.
+func (o op) append(e *netfilter.Encoder, f *Flow, flags netlink.HeaderFlags) error {
+	family, err := f.family()
+	if err != nil {
+		return err
+	}
+	h := netfilter.Header{Family: family, SubsystemID: netfilter.NFSubsysCTNetlink, Flags: flags}
+	switch o {
+	case opCreate:
+		if f.Timeout == 0 {
+			return ErrNeedTimeout
+		}
+		h.MessageType = ctNew
+		h.Flags |= netlink.Create | netlink.Excl
+		e.Message(h)
+		f.marshal(e)
+	case opUpdate:
+		if f.TupleMaster.filled() {
+			return ErrUpdateMaster
+		}
+		h.MessageType = ctNew
+		e.Message(h)
+		f.marshal(e)
+	case opDelete:
+		h.MessageType = ctDelete
+		e.Message(h)
+		f.marshalKey(e)
+		if f.ID != 0 {
+			e.Uint32(ctaID, f.ID)
+		}
+	case opGet:
+		h.MessageType = ctGet
+		e.Message(h)
+		f.marshalKey(e)
+	}
+	return e.Err()
+}
+
+// do carries out o on f, which is not Get.
+func (c *Conn) do(o op, f *Flow) error {
+	r := newRequest()
+	defer r.free()
+	err := o.append(&r.enc, f, netlink.Acknowledge)
+	if err == nil {
+		err = c.sockets.request.Do(&r.enc, nil)
+	}
+	return flowError(opNames[o], f, err)
+}
+
+// Create adds a flow to the table. It needs a timeout and, for the kernel, both
+// tuples. A flow that is there already gives an error that satisfies
+// errors.Is(err, unix.EEXIST).
+func (c *Conn) Create(f Flow) error { return c.do(opCreate, &f) }
+
+// Get returns the flow that has one of the tuples of f, and its zone. If there
+// is none, the error satisfies errors.Is(err, unix.ENOENT).
+func (c *Conn) Get(f Flow) (Flow, error) {
+	r := newRequest()
+	defer r.free()
+	// Without NLM_F_ACK the reply is all that comes.
+	err := opGet.append(&r.enc, &f, 0)
+	if err == nil {
+		err = c.sockets.request.Do(&r.enc, r.onFlow)
+	}
+	if err != nil {
+		return Flow{}, flowError(opNames[opGet], &f, err)
+	}
+	return r.flow, nil
+}
+
+// Update changes the flow that has one of the tuples of f, and its zone: those
+// of its fields that are not zero in f. The kernel takes no change of the
+// tuples or the zone, and TupleMaster must be empty.
+//
+// A change of Status sets flags and keeps those that are left out, if they
+// cannot be cleared: see StatusFlag.
+func (c *Conn) Update(f Flow) error { return c.do(opUpdate, &f) }
+
+// Delete removes the flow that has one of the tuples of f, and its zone. If f.ID
+// is not 0, as in a Flow that came from the kernel, the entry must have that ID:
+// a later entry with the same tuples is not removed. If there is no such entry,
+// the error satisfies errors.Is(err, unix.ENOENT).
+func (c *Conn) Delete(f Flow) error { return c.do(opDelete, &f) }
+
+// CreateExpect adds an expectation. Its master must be in the table and be
+// under the care of a helper; if ex.HelpName is set, of that one or of any.
+func (c *Conn) CreateExpect(ex Expect) error {
+	const name = "create expectation"
+	r := newRequest()
+	defer r.free()
+	family, err := ex.family()
+	if err == nil {
+		r.enc.Message(netfilter.Header{
+			SubsystemID: netfilter.NFSubsysCTNetlinkExp,
+			MessageType: expNew,
+			Flags:       netlink.Acknowledge | netlink.Create | netlink.Excl,
+			Family:      family,
+		})
+		ex.marshal(&r.enc)
+		err = c.sockets.request.Do(&r.enc, nil)
+	}
+	if err != nil {
+		return &OpError{Op: name, Tuple: ex.Tuple, Err: err}
+	}
+	return nil
+}
+
+// Flush removes all flows, IPv4 and IPv6, in all zones.
+func (c *Conn) Flush() error { return c.flush("flush", Filter{}) }
+
+// FlushFilter removes the flows that f selects. The zero Filter selects all of
+// them.
+func (c *Conn) FlushFilter(f Filter) error { return c.flush("flush with filter", f) }
+
+func (c *Conn) flush(name string, f Filter) error {
+	r := newRequest()
+	defer r.free()
+	r.enc.Message(netfilter.Header{
+		SubsystemID: netfilter.NFSubsysCTNetlink,
+		MessageType: ctDelete,
+		Flags:       netlink.Acknowledge,
+	})
+	f.marshal(&r.enc)
+	return opError(name, c.sockets.request.Do(&r.enc, nil))
+}
+
+// StatsGlobal returns how full the table is.
+func (c *Conn) StatsGlobal() (StatsGlobal, error) {
+	r := newRequest()
+	defer r.free()
+	r.enc.Message(netfilter.Header{
+		SubsystemID: netfilter.NFSubsysCTNetlink,
+		MessageType: ctGetStats,
+	})
+	var s StatsGlobal
+	err := c.sockets.request.Do(&r.enc, func(m netfilter.Message) error {
+		return s.unmarshal(m.Attributes)
+	})
+	return s, opError("get global statistics", err)
+}

@@ -1,0 +1,210 @@
+package conntrack
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"time"
+
+	"github.com/mdlayher/netlink"
+	"github.com/ti-mo/conntrack/netfilter"
+)
+
+// DumpOptions say how a dump is made.
+type DumpOptions struct {
+	// ZeroCounters sets the counters of each flow to zero as it is dumped
+	// (IPCTNL_MSG_CT_GET_CTRZERO).
+	ZeroCounters bool
+}
+
+// errStop ends a dump early.
+var errStop = errors.New("stop")
+
+// dump carries out the dump that r asks for, on a socket of its own, and passes
+// each message to fn until that returns an error. If that is errStop, dump
+// returns nil.
+func (c *Conn) dump(ctx context.Context, r *request, fn func(netfilter.Message) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	s, err := c.sockets.get()
+	if err != nil {
+		return err
+	}
+	reusable := false
+	defer func() {
+		if reusable {
+			c.sockets.keep(s)
+		} else {
+			// Closing it is the only way to end a dump early.
+			c.sockets.drop(s)
+		}
+	}()
+	stop := context.AfterFunc(ctx, func() { _ = s.SetDeadline(time.Unix(1, 0)) })
+
+	err = s.Do(&r.enc, fn)
+	reusable = stop() && err == nil
+	switch {
+	case errors.Is(err, errStop):
+		return nil
+	case err != nil && ctx.Err() != nil:
+		return ctx.Err()
+	}
+	return err
+}
+
+// dumpRequest returns the request for a dump.
+func dumpRequest(sub netfilter.SubsystemID, typ netfilter.MessageType) *request {
+	r := newRequest()
+	r.enc.Message(netfilter.Header{
+		SubsystemID: sub,
+		MessageType: typ,
+		Flags:       netlink.Dump,
+	})
+	return r
+}
+
+// walk passes each flow that f selects to fn, until that returns false. The
+// Flow is overwritten by the next one.
+func (c *Conn) walk(ctx context.Context, f *Filter, opts *DumpOptions, fn func(*Flow) bool) error {
+	typ := netfilter.MessageType(ctGet)
+	if opts != nil && opts.ZeroCounters {
+		typ = ctGetCtrZero
+	}
+	r := dumpRequest(netfilter.NFSubsysCTNetlink, typ)
+	defer r.free()
+	f.marshal(&r.enc)
+	return c.dump(ctx, r, func(m netfilter.Message) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := r.decodeFlow(m); err != nil {
+			return err
+		}
+		if !fn(&r.flow) {
+			return errStop
+		}
+		return nil
+	})
+}
+
+// Flows returns an iterator over the flows that f selects, IPv4 and IPv6, in all
+// zones; the zero Filter selects all of them. Each range over it is a dump of
+// its own. A Flow is yielded as it is received, so that memory does not grow
+// with the table; it is the caller's to keep. A nil opts is the zero
+// DumpOptions.
+//
+// An error is yielded last, with a zero Flow: the flows up to there are then not
+// all. It satisfies errors.Is(err, netfilter.ErrDumpInterrupted) if the kernel
+// marked the dump as inconsistent, and errors.Is(err, ctx.Err()) if ctx ended.
+// The table goes on changing during a dump: an entry that was there from
+// beginning to end is yielded, one that came or went meanwhile may be, and when
+// the kernel resizes the table, an entry may be yielded twice or not at all.
+//
+// The loop body may call any method of the Conn. The loop may be left at any
+// time, at the cost of closing a socket.
+func (c *Conn) Flows(ctx context.Context, f Filter, opts *DumpOptions) iter.Seq2[Flow, error] {
+	return func(yield func(Flow, error) bool) {
+		err := c.walk(ctx, &f, opts, func(flow *Flow) bool { return yield(*flow, nil) })
+		if err != nil {
+			yield(Flow{}, opError("dump flows", err))
+		}
+	}
+}
+
+// Expects returns an iterator over the expectations, in the manner of Flows.
+func (c *Conn) Expects(ctx context.Context) iter.Seq2[Expect, error] {
+	return func(yield func(Expect, error) bool) {
+		r := dumpRequest(netfilter.NFSubsysCTNetlinkExp, expGet)
+		defer r.free()
+		err := c.dump(ctx, r, func(m netfilter.Message) error {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			var ex Expect
+			if err := ex.unmarshal(m.Attributes, &r.slab); err != nil {
+				return err
+			}
+			if !yield(ex, nil) {
+				return errStop
+			}
+			return nil
+		})
+		if err != nil {
+			yield(Expect{}, opError("dump expectations", err))
+		}
+	}
+}
+
+// Dump returns all flows, IPv4 and IPv6, in all zones. A nil opts is the zero
+// DumpOptions. For large tables see Flows.
+func (c *Conn) Dump(opts *DumpOptions) ([]Flow, error) {
+	return c.DumpFilter(Filter{}, opts)
+}
+
+// DumpFilter returns the flows that f selects, in the manner of Dump.
+func (c *Conn) DumpFilter(f Filter, opts *DumpOptions) ([]Flow, error) {
+	var flows []Flow
+	if f == (Filter{}) {
+		s, err := c.StatsGlobal()
+		if err != nil {
+			return nil, opError("dump flows", err)
+		}
+		// Some more may come in the meantime.
+		flows = make([]Flow, 0, s.Entries+s.Entries/32+16)
+	}
+	err := c.walk(context.Background(), &f, opts, func(flow *Flow) bool {
+		flows = append(flows, *flow)
+		return true
+	})
+	if err != nil {
+		return nil, opError("dump flows", err)
+	}
+	return flows, nil
+}
+
+// DumpExpect returns all expectations, IPv4 and IPv6.
+func (c *Conn) DumpExpect() ([]Expect, error) {
+	var expects []Expect
+	for ex, err := range c.Expects(context.Background()) {
+		if err != nil {
+			return nil, err
+		}
+		expects = append(expects, ex)
+	}
+	return expects, nil
+}
+
+// Stats returns the counters of each CPU.
+func (c *Conn) Stats() ([]Stats, error) {
+	var stats []Stats
+	r := dumpRequest(netfilter.NFSubsysCTNetlink, ctGetStatsCPU)
+	defer r.free()
+	err := c.dump(context.Background(), r, func(m netfilter.Message) error {
+		s := Stats{CPUID: m.ResourceID}
+		err := s.unmarshal(m.Attributes)
+		stats = append(stats, s)
+		return err
+	})
+	if err != nil {
+		return nil, opError("get statistics", err)
+	}
+	return stats, nil
+}
+
+// StatsExpect returns the counters of each CPU for expectations.
+func (c *Conn) StatsExpect() ([]StatsExpect, error) {
+	var stats []StatsExpect
+	r := dumpRequest(netfilter.NFSubsysCTNetlinkExp, expGetStatsCPU)
+	defer r.free()
+	err := c.dump(context.Background(), r, func(m netfilter.Message) error {
+		s := StatsExpect{CPUID: m.ResourceID}
+		err := s.unmarshal(m.Attributes)
+		stats = append(stats, s)
+		return err
+	})
+	if err != nil {
+		return nil, opError("get expectation statistics", err)
+	}
+	return stats, nil
+}

@@ -1,0 +1,74 @@
+package conntrack
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+)
+
+// Errors about what the caller asked for. Nothing was sent to the kernel.
+var (
+	// ErrNeedTimeout: a flow without a timeout was to be created.
+	ErrNeedTimeout = errors.New("a new flow needs a timeout")
+	// ErrNeedTuples: a flow has neither an original nor a reply tuple.
+	ErrNeedTuples = errors.New("a flow needs an original or a reply tuple")
+	// ErrUpdateMaster: TupleMaster is set in an update.
+	ErrUpdateMaster = errors.New("the master of a flow cannot be changed: leave TupleMaster empty")
+	// ErrBadIPTuple: a tuple lacks an address, or not all addresses are IPv4 or
+	// all IPv6.
+	ErrBadIPTuple = errors.New("a tuple needs two addresses, and all addresses must be of the same family")
+	// ErrExpectNeedTuples: an expectation lacks Tuple, Mask or TupleMaster.
+	ErrExpectNeedTuples = errors.New("an expectation needs Tuple, Mask and TupleMaster")
+	// ErrNoWorkers: Listen was called with 0 workers.
+	ErrNoWorkers = errors.New("listening needs at least one worker")
+	// ErrListening: Listen was called twice.
+	ErrListening = errors.New("this Conn is listening already")
+)
+
+// ErrUnknownEvent says that a message is no event that this package knows.
+var ErrUnknownEvent = errors.New("unknown event")
+
+// An OpError says which operation failed, on what, and why.
+type OpError struct {
+	// Op is the operation, such as "create".
+	Op string
+	// Tuple says which flow or expectation it was for. It is zero for
+	// operations on the whole table.
+	Tuple Tuple
+	// Err is the reason. If it is the kernel's, it wraps an errno.
+	Err error
+}
+
+func (e *OpError) Error() string {
+	hint := ""
+	if errors.Is(e.Err, fs.ErrPermission) {
+		hint = " (run as root, or with CAP_NET_ADMIN in the user namespace that owns the network namespace)"
+	}
+	if e.Tuple == (Tuple{}) {
+		return fmt.Sprintf("conntrack: %s: %v%s", e.Op, e.Err, hint)
+	}
+	return fmt.Sprintf("conntrack: %s %s: %v%s", e.Op, e.Tuple, e.Err, hint)
+}
+
+// Unwrap returns e.Err.
+func (e *OpError) Unwrap() error { return e.Err }
+
+// opError returns err as an *OpError, or nil.
+func opError(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &OpError{Op: op, Err: err}
+}
+
+// flowError returns err as an *OpError about f, or nil.
+func flowError(op string, f *Flow, err error) error {
+	if err == nil {
+		return nil
+	}
+	t := f.TupleOrig
+	if !t.filled() {
+		t = f.TupleReply
+	}
+	return &OpError{Op: op, Tuple: t, Err: err}
+}

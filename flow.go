@@ -1,0 +1,185 @@
+package conntrack
+
+import (
+	"net/netip"
+
+	"github.com/ti-mo/conntrack/netfilter"
+)
+
+// A Flow is an entry of the connection tracking table.
+//
+// Fields that are zero are not sent to the kernel. What a Flow from this package
+// points to is the caller's: it is shared with no other Flow and never
+// overwritten.
+type Flow struct {
+	// ID tells this entry from a later one with the same tuples (CTA_ID). The
+	// kernel chooses it; Delete removes no entry with another one.
+	ID uint32
+	// Timeout is the number of seconds until the entry expires (CTA_TIMEOUT).
+	Timeout   uint32
+	Timestamp Timestamp
+
+	Status    Status
+	ProtoInfo ProtoInfo
+	Helper    Helper
+
+	// Zone is the zone that holds for both directions (CTA_ZONE), 0 for the
+	// default zone.
+	Zone uint16
+
+	CountersOrig, CountersReply Counter
+
+	SecurityContext Security
+
+	// TupleOrig is the direction of the first packet and TupleReply the other
+	// one, as the packets of each come in: with NAT the one is not the
+	// other turned round. TupleMaster is the original direction of the flow
+	// that a helper expected this one for.
+	TupleOrig, TupleReply, TupleMaster Tuple
+
+	SeqAdjOrig, SeqAdjReply SequenceAdjust
+
+	// Labels are a bit set of 16 bytes (CTA_LABELS), as the kernel lays it out:
+	// 32-bit words in the machine's byte order. In an Update, LabelsMask says
+	// which bits are to be changed (CTA_LABELS_MASK); the kernel does not send it.
+	Labels, LabelsMask []byte
+
+	// Mark is the flow's mark (CTA_MARK), and Use the kernel's reference count
+	// of the entry (CTA_USE).
+	Mark, Use uint32
+
+	SynProxy SynProxy
+}
+
+// NewFlow returns a Flow from srcAddr and srcPort to destAddr and destPort whose
+// replies come the same way back: without NAT. The timeout is in seconds.
+func NewFlow(proto uint8, status StatusFlag, srcAddr, destAddr netip.Addr,
+	srcPort, destPort uint16, timeout, mark uint32,
+) Flow {
+	return Flow{
+		Status:  Status{Value: status},
+		Timeout: timeout,
+		Mark:    mark,
+		TupleOrig: Tuple{
+			IP:    IPTuple{SourceAddress: srcAddr, DestinationAddress: destAddr},
+			Proto: ProtoTuple{Protocol: proto, SourcePort: srcPort, DestinationPort: destPort},
+		},
+		TupleReply: Tuple{
+			IP:    IPTuple{SourceAddress: destAddr, DestinationAddress: srcAddr},
+			Proto: ProtoTuple{Protocol: proto, SourcePort: destPort, DestinationPort: srcPort},
+		},
+	}
+}
+
+// unmarshal decodes the attributes in b into f, which must be zero.
+func (f *Flow) unmarshal(b []byte, s *slab) error {
+	d := netfilter.NewDecoder(b)
+	for d.Next() {
+		switch d.Type() {
+		case ctaTupleOrig:
+			d.Fail(f.TupleOrig.unmarshal(d.Bytes()))
+		case ctaTupleReply:
+			d.Fail(f.TupleReply.unmarshal(d.Bytes()))
+		case ctaTupleMaster:
+			d.Fail(f.TupleMaster.unmarshal(d.Bytes()))
+		case ctaStatus:
+			f.Status.Value = StatusFlag(d.Uint32())
+		case ctaProtoInfo:
+			d.Fail(f.ProtoInfo.unmarshal(d.Bytes(), s))
+		case ctaHelp:
+			d.Fail(f.Helper.unmarshal(d.Bytes(), s))
+		case ctaTimeout:
+			f.Timeout = d.Uint32()
+		case ctaMark:
+			f.Mark = d.Uint32()
+		case ctaCountersOrig:
+			d.Fail(f.CountersOrig.unmarshal(d.Bytes()))
+		case ctaCountersReply:
+			f.CountersReply.Direction = true
+			d.Fail(f.CountersReply.unmarshal(d.Bytes()))
+		case ctaUse:
+			f.Use = d.Uint32()
+		case ctaID:
+			f.ID = d.Uint32()
+		case ctaSeqAdjOrig:
+			d.Fail(f.SeqAdjOrig.unmarshal(d.Bytes()))
+		case ctaSeqAdjReply:
+			f.SeqAdjReply.Direction = true
+			d.Fail(f.SeqAdjReply.unmarshal(d.Bytes()))
+		case ctaZone:
+			f.Zone = d.Uint16()
+		case ctaSecCtx:
+			d.Fail(f.SecurityContext.unmarshal(d.Bytes(), s))
+		case ctaTimestamp:
+			d.Fail(f.Timestamp.unmarshal(d.Bytes()))
+		case ctaLabels:
+			f.Labels = s.copy(d.Bytes())
+		case ctaLabelsMask:
+			f.LabelsMask = s.copy(d.Bytes())
+		case ctaSynProxy:
+			d.Fail(f.SynProxy.unmarshal(d.Bytes()))
+		}
+	}
+	return d.Err(ctaNames)
+}
+
+// marshal appends what can be set of f, for a Create or an Update.
+func (f *Flow) marshal(e *netfilter.Encoder) {
+	f.marshalKey(e)
+	if f.TupleMaster.filled() {
+		f.TupleMaster.marshal(e, ctaTupleMaster)
+	}
+	if f.Status.Value != 0 {
+		// The kernel answers EBUSY to any status without it.
+		e.Uint32(ctaStatus, uint32(f.Status.Value|StatusConfirmed))
+	}
+	if f.ProtoInfo.filled() {
+		f.ProtoInfo.marshal(e)
+	}
+	if f.Helper.filled() {
+		f.Helper.marshal(e)
+	}
+	if f.Timeout != 0 {
+		e.Uint32(ctaTimeout, f.Timeout)
+	}
+	if f.Mark != 0 {
+		e.Uint32(ctaMark, f.Mark)
+	}
+	if f.SeqAdjOrig.filled() {
+		f.SeqAdjOrig.marshal(e, ctaSeqAdjOrig)
+	}
+	if f.SeqAdjReply.filled() {
+		f.SeqAdjReply.marshal(e, ctaSeqAdjReply)
+	}
+	if len(f.Labels) > 0 {
+		e.Bytes(ctaLabels, f.Labels)
+	}
+	if len(f.LabelsMask) > 0 {
+		e.Bytes(ctaLabelsMask, f.LabelsMask)
+	}
+	if f.SynProxy != (SynProxy{}) {
+		f.SynProxy.marshal(e)
+	}
+}
+
+// marshalKey appends what the kernel finds an entry by.
+func (f *Flow) marshalKey(e *netfilter.Encoder) {
+	if f.TupleOrig.filled() {
+		f.TupleOrig.marshal(e, ctaTupleOrig)
+	}
+	if f.TupleReply.filled() {
+		f.TupleReply.marshal(e, ctaTupleReply)
+	}
+	if f.Zone != 0 {
+		e.Uint16(ctaZone, f.Zone)
+	}
+}
+
+// family returns the network family of f's tuples, or an error if they cannot
+// be sent.
+func (f *Flow) family() (netfilter.ProtoFamily, error) {
+	if !f.TupleOrig.filled() && !f.TupleReply.filled() {
+		return 0, ErrNeedTuples
+	}
+	return family(&f.TupleOrig, &f.TupleReply, &f.TupleMaster)
+}

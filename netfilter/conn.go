@@ -1,0 +1,444 @@
+package netfilter
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/net/bpf"
+)
+
+// A Conn is a netlink socket that speaks nfnetlink. Its methods may be called
+// from several goroutines.
+//
+// Errors of the kernel are of type [*netlink.OpError] and wrap the errno, with
+// the kernel's text where it gave one. After Close, errors satisfy
+// errors.Is(err, fs.ErrClosed); past a deadline, errors.Is(err,
+// os.ErrDeadlineExceeded).
+type Conn struct {
+	nl     *netlink.Conn
+	config netlink.Config
+	closed atomic.Bool
+
+	mu  sync.Mutex // held for one exchange: a request and its replies
+	seq uint32
+	io  *socketIO
+
+	setup settings
+}
+
+// settings are what was set on a Conn, for Sibling.
+type settings struct {
+	mu          sync.Mutex
+	options     []connOption
+	readBuffer  int
+	writeBuffer int
+}
+
+type connOption struct {
+	option netlink.ConnOption
+	enable bool
+}
+
+// replyBufferSize holds the longest datagram that the kernel sends in a dump
+// (32 KiB, see netlink_dump in af_netlink.c), and then some.
+const replyBufferSize = 64 << 10
+
+// Dial opens a socket. A nil config is the zero config. Errors come with the
+// kernel's extended text, and without a copy of the request, where the kernel
+// has these options.
+//
+// Dial itself takes no privilege, but with config.NetNS, where it takes
+// CAP_SYS_ADMIN. Where there is no netlink, it returns an error that satisfies
+// errors.Is(err, errors.ErrUnsupported).
+func Dial(config *netlink.Config) (*Conn, error) {
+	if config == nil {
+		config = &netlink.Config{}
+	}
+	nl, err := dialNetlink(config)
+	if err != nil {
+		return nil, err
+	}
+	c, err := newConn(nl, config)
+	if err != nil {
+		_ = nl.Close()
+		return nil, err
+	}
+	// Older kernels than 4.3 and 4.12 do not have them, and we work without.
+	_ = nl.SetOption(netlink.CapAcknowledge, true)
+	_ = nl.SetOption(netlink.ExtendedAcknowledge, true)
+	return c, nil
+}
+
+func newConn(nl *netlink.Conn, config *netlink.Config) (*Conn, error) {
+	raw, err := nl.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	c := &Conn{nl: nl, config: *config}
+	c.io = newSocketIO(raw, 1, replyBufferSize)
+	return c, nil
+}
+
+// Sibling opens a socket like c: in the same network namespace, wherever the
+// calling thread is, and with the options and buffer sizes that were set on c.
+// It takes CAP_SYS_ADMIN only where the calling thread is in another network
+// namespace than c.
+func (c *Conn) Sibling() (*Conn, error) {
+	config := c.config
+	config.PID, config.Groups, config.NetNS = 0, 0, 0
+	s, err := Dial(&config)
+	if err != nil {
+		return nil, err
+	}
+	if s, err = c.sameNamespace(s, &config); err != nil {
+		return nil, err
+	}
+	if err := s.apply(&c.setup); err != nil {
+		_ = s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// sameNamespace returns s if it is in the network namespace of c, or else
+// closes it and returns another one that is.
+func (c *Conn) sameNamespace(s *Conn, config *netlink.Config) (*Conn, error) {
+	ns, err := c.namespace()
+	if err != nil {
+		_ = s.Close()
+		return nil, fmt.Errorf("finding the socket's network namespace: %w", err)
+	}
+	defer ns.Close()
+
+	other, err := s.namespace()
+	if err == nil {
+		defer other.Close()
+		if sameFile(ns, other) {
+			return s, nil
+		}
+	}
+	_ = s.Close()
+	config.NetNS = int(ns.Fd())
+	return Dial(config)
+}
+
+// apply sets on c what was set on the owner of s.
+func (c *Conn) apply(s *settings) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, o := range s.options {
+		if err := c.SetOption(o.option, o.enable); err != nil {
+			return err
+		}
+	}
+	if s.readBuffer > 0 {
+		if err := c.SetReadBuffer(s.readBuffer); err != nil {
+			return err
+		}
+	}
+	if s.writeBuffer > 0 {
+		return c.SetWriteBuffer(s.writeBuffer)
+	}
+	return nil
+}
+
+// Close closes the socket. What other goroutines do with it returns an error
+// at once; what a request has asked for may have happened all the same. Closing
+// twice is no error.
+func (c *Conn) Close() error {
+	c.closed.Store(true)
+	return c.nl.Close()
+}
+
+// SetOption switches an option of the socket on or off.
+func (c *Conn) SetOption(option netlink.ConnOption, enable bool) error {
+	if err := c.nl.SetOption(option, enable); err != nil {
+		return c.fault(err)
+	}
+	c.setup.mu.Lock()
+	defer c.setup.mu.Unlock()
+	c.setup.options = append(c.setup.options, connOption{option, enable})
+	return nil
+}
+
+// SetReadBuffer sets the size of the kernel's receive buffer for the socket, in
+// bytes. With CAP_NET_ADMIN in the initial user namespace it may exceed the
+// sysctl net.core.rmem_max (SO_RCVBUFFORCE). The kernel doubles the value, to
+// make room for its bookkeeping.
+func (c *Conn) SetReadBuffer(bytes int) error {
+	if err := c.nl.SetReadBuffer(bytes); err != nil {
+		return c.fault(err)
+	}
+	c.setup.mu.Lock()
+	defer c.setup.mu.Unlock()
+	c.setup.readBuffer = bytes
+	return nil
+}
+
+// SetWriteBuffer sets the size of the kernel's send buffer for the socket, in
+// bytes, in the manner of SetReadBuffer.
+func (c *Conn) SetWriteBuffer(bytes int) error {
+	if err := c.nl.SetWriteBuffer(bytes); err != nil {
+		return c.fault(err)
+	}
+	c.setup.mu.Lock()
+	defer c.setup.mu.Unlock()
+	c.setup.writeBuffer = bytes
+	return nil
+}
+
+// HasReadBuffer reports whether SetReadBuffer was called on c, or on the Conn
+// that it is a Sibling of.
+func (c *Conn) HasReadBuffer() bool {
+	c.setup.mu.Lock()
+	defer c.setup.mu.Unlock()
+	return c.setup.readBuffer > 0
+}
+
+// SetDeadline sets the time after which sending and receiving fail with an
+// error that satisfies errors.Is(err, os.ErrDeadlineExceeded). The zero time
+// means never. A deadline in the past ends what blocks at this moment.
+func (c *Conn) SetDeadline(t time.Time) error { return c.fault(c.nl.SetDeadline(t)) }
+
+// SetBPF attaches a classic BPF program to the socket. It sees each datagram
+// that is to be put into the receive buffer, from the netlink header on, and
+// returns 0 to drop it.
+func (c *Conn) SetBPF(program []bpf.RawInstruction) error {
+	return c.fault(c.nl.SetBPF(program))
+}
+
+// PortID returns the socket's own netlink address (nl_pid).
+func (c *Conn) PortID() uint32 { return c.nl.PID() }
+
+// JoinGroup makes the socket receive what the kernel sends to a multicast
+// group. It takes CAP_NET_ADMIN in the user namespace that owns the socket's
+// network namespace.
+func (c *Conn) JoinGroup(g NetlinkGroup) error { return c.fault(c.nl.JoinGroup(uint32(g))) }
+
+// fault returns err, as an error that satisfies fs.ErrClosed if c was closed.
+func (c *Conn) fault(err error) error {
+	if err != nil && c.closed.Load() {
+		return &netlink.OpError{Op: "use", Err: fs.ErrClosed}
+	}
+	return err
+}
+
+// A Message is one message from the kernel.
+type Message struct {
+	Header
+
+	// Sequence is the sequence number of the request that this answers, 0 for
+	// most events.
+	Sequence uint32
+
+	// NSID is the id of the network namespace that an event is from, if the
+	// option ListenAllNSID is set and the event is from another namespace than
+	// the socket's; else -1.
+	NSID int
+
+	// Attributes are the bytes behind the headers. They belong to the Conn and
+	// are overwritten once the function that the Message was passed to returns.
+	Attributes []byte
+}
+
+// Do sends the one message in e and passes each reply to fn, which may be nil
+// if none is of interest. Its flags say what ends the replies: a dump ends with
+// the kernel's DONE, another request with the acknowledgement if it asks for
+// one (netlink.Acknowledge), and with the first reply if not, so that a request
+// without a reply must ask for one. An error from the kernel ends any of them.
+//
+// An error of fn ends Do with that error. So does a deadline. What of the reply
+// was not read then is skipped by the exchanges that follow, but a dump that
+// was not read to its end makes the kernel refuse the next one with EBUSY:
+// close the Conn.
+func (c *Conn) Do(e *Encoder, fn func(Message) error) error {
+	x := exchange{fn: fn, count: 1}
+	return c.exchange(e, &x)
+}
+
+// DoBatch sends all messages in e at once, and calls failed with the index and
+// the error of each that the kernel refused. The messages are carried out in
+// order, and each succeeds or fails alone. DoBatch itself returns an error if
+// the outcome of some of them is not known; it then has called failed for
+// those that are known to have failed.
+//
+// The kernel's answers to the failed ones must fit into the receive buffer: see
+// MaxBatch.
+func (c *Conn) DoBatch(e *Encoder, failed func(i int, err error)) error {
+	x := exchange{failed: failed, count: uint32(e.count)}
+	return c.exchange(e, &x)
+}
+
+// An exchange is a request on its way.
+type exchange struct {
+	first, count uint32 // sequence numbers
+	fn           func(Message) error
+	failed       func(i int, err error) // of a batch, else nil
+
+	single      bool // ends with the first reply
+	done        bool
+	interrupted bool // NLM_F_DUMP_INTR was seen
+	foreign     error
+}
+
+func (c *Conn) exchange(e *Encoder, x *exchange) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+
+	// 0 is the sequence number of events.
+	if c.seq+x.count < c.seq {
+		c.seq = 0
+	}
+	x.first = c.seq + 1
+	if err := e.seal(x.first, x.failed != nil); err != nil {
+		return err
+	}
+	c.seq += x.count
+
+	flags := e.flags()
+	x.single = flags&netlink.Acknowledge == 0 && flags&netlink.Dump != netlink.Dump
+
+	if err := c.io.send(e.buf); err != nil {
+		return c.fault(err)
+	}
+	return c.replies(x)
+}
+
+// replies receives until x has ended.
+func (c *Conn) replies(x *exchange) error {
+	for !x.done {
+		n, err := c.io.receive()
+		if err != nil {
+			return c.fault(err)
+		}
+		for i := range n {
+			b, err := c.io.datagram(i)
+			switch {
+			case errors.Is(err, ErrForeignSender):
+				x.foreign = err
+			case err != nil:
+				return err
+			default:
+				if err := x.datagram(b); err != nil {
+					return errors.Join(err, x.foreignSender())
+				}
+			}
+		}
+	}
+	if x.interrupted {
+		return errors.Join(ErrDumpInterrupted, x.foreignSender())
+	}
+	return x.foreignSender()
+}
+
+// foreignSender returns the error about messages that came in between and were
+// not the kernel's.
+func (x *exchange) foreignSender() error {
+	if x.foreign == nil {
+		return nil
+	}
+	return fmt.Errorf("%w; what the kernel itself answered was not affected", x.foreign)
+}
+
+// datagram handles the messages in b.
+func (x *exchange) datagram(b []byte) error {
+	for len(b) > 0 && !x.done {
+		h, body, rest, err := nextMessage(b)
+		if err != nil {
+			return err
+		}
+		b = rest
+		// The replies to an exchange that was left early may still come.
+		if h.Sequence-x.first >= x.count {
+			continue
+		}
+		if err := x.message(h, body); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (x *exchange) message(h netlink.Header, body []byte) error {
+	x.interrupted = x.interrupted || h.Flags&netlink.DumpInterrupted != 0
+	switch h.Type {
+	case netlink.Error:
+		return x.result(h, body)
+	case netlink.Done:
+		x.done = true
+		return doneResult(h, body)
+	case netlink.Noop:
+		return nil
+	}
+	x.done = x.single
+	if x.fn == nil {
+		return nil
+	}
+	m, err := message(h, body)
+	if err != nil {
+		return err
+	}
+	return x.fn(m)
+}
+
+// result handles an acknowledgement or an error.
+func (x *exchange) result(h netlink.Header, body []byte) error {
+	i := h.Sequence - x.first
+	x.done = i == x.count-1
+	err := errorResult(h, body)
+	if err != nil && x.failed != nil && !errors.Is(err, ErrMalformed) {
+		x.failed(int(i), err)
+		return nil
+	}
+	return err
+}
+
+// nextMessage splits the first message off b.
+func nextMessage(b []byte) (h netlink.Header, body, rest []byte, err error) {
+	if len(b) < nlmsgHeaderLen {
+		return h, nil, nil, fmt.Errorf("%w: %d bytes, the netlink header has %d", ErrMalformed, len(b), nlmsgHeaderLen)
+	}
+	h = netlink.Header{
+		Length:   binary.NativeEndian.Uint32(b),
+		Type:     netlink.HeaderType(binary.NativeEndian.Uint16(b[4:])),
+		Flags:    netlink.HeaderFlags(binary.NativeEndian.Uint16(b[6:])),
+		Sequence: binary.NativeEndian.Uint32(b[8:]),
+		PID:      binary.NativeEndian.Uint32(b[12:]),
+	}
+	if h.Length < nlmsgHeaderLen || uint64(h.Length) > uint64(len(b)) {
+		return h, nil, nil, fmt.Errorf("%w: a message of %d bytes where there are %d", ErrMalformed, h.Length, len(b))
+	}
+	n := int(h.Length)
+	return h, b[nlmsgHeaderLen:n:n], b[min(align(n), len(b)):], nil
+}
+
+// message makes a Message of what nextMessage returned.
+func message(h netlink.Header, body []byte) (Message, error) {
+	header, attrs, err := DecodeMessage(netlink.Message{Header: h, Data: body})
+	if err != nil {
+		return Message{}, err
+	}
+	return Message{Header: header, Sequence: h.Sequence, NSID: -1, Attributes: attrs}, nil
+}
+
+// Each error takes a buffer of its own in the kernel, and counts with all of
+// that buffer. This is more than the largest one seen (6.18, with the extended
+// text).
+const errorFootprint = 1536
+
+// MaxBatch returns how many messages a batch may have so that the errors of all
+// of them fit into the socket's receive buffer.
+func (c *Conn) MaxBatch() int {
+	const most = 128
+	size, err := c.nl.ReadBuffer()
+	if err != nil {
+		return 1
+	}
+	return max(1, min(most, size/errorFootprint))
+}

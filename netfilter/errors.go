@@ -1,0 +1,94 @@
+package netfilter
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/mdlayher/netlink"
+)
+
+var (
+	// ErrDumpInterrupted says that the kernel marked a dump as inconsistent
+	// (NLM_F_DUMP_INTR): the table changed underneath it in a way that may have
+	// left entries out, or shown them twice.
+	ErrDumpInterrupted = errors.New("the kernel marked the dump as inconsistent, entries may be missing or doubled")
+
+	// ErrForeignSender says that a message came from another port than the
+	// kernel's. It was not looked at.
+	ErrForeignSender = errors.New("message from another sender than the kernel")
+
+	// ErrTruncated says that a message was longer than the buffer for it and is
+	// lost. The buffer has been enlarged for the next.
+	ErrTruncated = errors.New("message longer than the receive buffer, the rest of it is lost")
+
+	// ErrOverrun says that the kernel dropped events, since the socket's receive
+	// buffer was full. On Linux it wraps unix.ENOBUFS.
+	ErrOverrun = fmt.Errorf("the kernel dropped events, the receive buffer was full: %w", errNoBufferSpace)
+
+	errEmptyRequest = errors.New("a request without a message")
+)
+
+// Attributes of an extended acknowledgement (enum nlmsgerr_attrs).
+const (
+	extAckMessage = 1 // NLMSGERR_ATTR_MSG
+	extAckOffset  = 2 // NLMSGERR_ATTR_OFFS
+)
+
+// errorResult returns what an NLMSG_ERROR message with this body (struct
+// nlmsgerr) says: nil if it is an acknowledgement, else a *netlink.OpError.
+func errorResult(h netlink.Header, body []byte) error {
+	if len(body) < 4 {
+		return fmt.Errorf("%w: an error message of %d bytes, the error number has 4", ErrMalformed, len(body))
+	}
+	return kernelError(h, body, refusedMessageLen(h.Flags, body[4:]))
+}
+
+// doneResult returns what an NLMSG_DONE message with this body says: nil or the
+// error that ended the dump.
+func doneResult(h netlink.Header, body []byte) error {
+	if len(body) < 4 {
+		return nil
+	}
+	return kernelError(h, body, 0)
+}
+
+// refusedMessageLen returns how much of the refused message stands at the
+// beginning of b.
+func refusedMessageLen(flags netlink.HeaderFlags, b []byte) int {
+	if flags&netlink.Capped != 0 || len(b) < 4 {
+		return nlmsgHeaderLen
+	}
+	return align(int(binary.NativeEndian.Uint32(b)))
+}
+
+// kernelError returns the error that body begins with. The extended
+// acknowledgement stands skip bytes behind it, if there is one.
+func kernelError(h netlink.Header, body []byte, skip int) error {
+	code := int32(binary.NativeEndian.Uint32(body))
+	if code == 0 {
+		return nil
+	}
+	e := &netlink.OpError{Op: "receive", Err: errno(-code), Sequence: h.Sequence}
+	rest := body[4:]
+	if h.Flags&netlink.AcknowledgeTLVs != 0 && 0 <= skip && skip <= len(rest) {
+		e.Message, e.Offset = extendedAck(rest[skip:])
+	}
+	return e
+}
+
+// extendedAck returns the text and the offset of an extended acknowledgement.
+// The kernel's error stands without them too: what is wrong here is left out.
+func extendedAck(b []byte) (text string, offset int) {
+	for d := NewDecoder(b); d.Next(); {
+		switch d.Type() {
+		case extAckMessage:
+			text = string(d.StringBytes())
+		case extAckOffset:
+			if v := d.Bytes(); len(v) == 4 {
+				offset = int(binary.NativeEndian.Uint32(v))
+			}
+		}
+	}
+	return text, offset
+}

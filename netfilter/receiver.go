@@ -1,0 +1,74 @@
+package netfilter
+
+import "errors"
+
+// Events are far smaller than a datagram of a dump, and come one in each.
+const (
+	eventBatch      = 64
+	eventBufferSize = 4 << 10
+)
+
+// A Receiver receives the events of the groups that its Conn has joined, many
+// with one system call. It is for one goroutine, but a Conn may have several:
+// each event is received by one of them.
+type Receiver struct {
+	c  *Conn
+	io *socketIO
+}
+
+// NewReceiver returns a Receiver for c. Requests on the same Conn would take
+// its events for their replies: use one Conn for events alone.
+func (c *Conn) NewReceiver() (*Receiver, error) {
+	raw, err := c.nl.SyscallConn()
+	if err != nil {
+		return nil, c.fault(err)
+	}
+	return &Receiver{c: c, io: newSocketIO(raw, eventBatch, eventBufferSize)}, nil
+}
+
+// Receive waits for events, passes each of those that have arrived to fn, and
+// returns once fn has returned for all of them, or as soon as it returned
+// false. A message that cannot be used is passed as an error: it is malformed,
+// was too long (ErrTruncated) or is not the kernel's (ErrForeignSender).
+//
+// Receive returns an error if it received nothing. If that is ErrOverrun, the
+// kernel dropped events before those that come next, and receiving can go on.
+func (r *Receiver) Receive(fn func(Message, error) bool) error {
+	n, err := r.io.receive()
+	if errors.Is(err, errNoBufferSpace) {
+		return ErrOverrun
+	}
+	if err != nil {
+		return r.c.fault(err)
+	}
+	for i := range n {
+		b, err := r.io.datagram(i)
+		if err != nil {
+			if !fn(Message{}, err) {
+				return nil
+			}
+			continue
+		}
+		if !r.messages(b, r.io.nsid(i), fn) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// messages passes the messages in b to fn, and reports whether fn wants more.
+func (r *Receiver) messages(b []byte, nsid int, fn func(Message, error) bool) bool {
+	for len(b) > 0 {
+		h, body, rest, err := nextMessage(b)
+		if err != nil {
+			return fn(Message{}, err)
+		}
+		b = rest
+		m, err := message(h, body)
+		m.NSID = nsid
+		if !fn(m, err) {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,37 @@
+//go:build !linux
+
+package netfilter
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"syscall"
+
+	"github.com/mdlayher/netlink"
+)
+
+// There is no netlink here: Dial fails, and the rest is never called.
+
+var (
+	errUnsupported   = fmt.Errorf("netlink on %s: %w", runtime.GOOS, errors.ErrUnsupported)
+	errNoBufferSpace = errors.New("no buffer space available")
+)
+
+func dialNetlink(*netlink.Config) (*netlink.Conn, error) { return nil, errUnsupported }
+
+func errno(int32) error { return errUnsupported }
+
+type socketIO struct{}
+
+func newSocketIO(syscall.RawConn, int, int) *socketIO { return &socketIO{} }
+
+func (*socketIO) receive() (int, error)        { return 0, errUnsupported }
+func (*socketIO) datagram(int) ([]byte, error) { return nil, errUnsupported }
+func (*socketIO) nsid(int) int                 { return -1 }
+func (*socketIO) send([]byte) error            { return errUnsupported }
+
+func (c *Conn) namespace() (*os.File, error) { return nil, errUnsupported }
+
+func sameFile(_, _ *os.File) bool { return false }

@@ -1,0 +1,60 @@
+package conntrack
+
+// A slab is where what a decoded entry points to is carved from, so that many
+// entries share an allocation. What it hands out belongs to the entry alone and
+// is never handed out again. A nil slab allocates each by itself.
+type slab struct {
+	tcp     []ProtoInfoTCP
+	bytes   []byte
+	strings map[string]string
+}
+
+// A slab that is kept alive by one entry alone should cost little.
+const (
+	slabTCP     = 64
+	slabBytes   = 1 << 10
+	slabStrings = 256
+)
+
+func (s *slab) newTCP() *ProtoInfoTCP {
+	if s == nil {
+		return new(ProtoInfoTCP)
+	}
+	if len(s.tcp) == 0 {
+		s.tcp = make([]ProtoInfoTCP, slabTCP)
+	}
+	p := &s.tcp[0]
+	s.tcp = s.tcp[1:]
+	return p
+}
+
+// copy returns a copy of b.
+func (s *slab) copy(b []byte) []byte {
+	if s == nil || len(b) > slabBytes/8 {
+		return append([]byte(nil), b...)
+	}
+	if len(s.bytes) < len(b) {
+		s.bytes = make([]byte, slabBytes)
+	}
+	c := s.bytes[:len(b):len(b)]
+	s.bytes = s.bytes[len(b):]
+	copy(c, b)
+	return c
+}
+
+// str returns b as a string: the same one for the same b, as long as there are
+// not too many.
+func (s *slab) str(b []byte) string {
+	if s == nil {
+		return string(b)
+	}
+	if known, ok := s.strings[string(b)]; ok {
+		return known
+	}
+	if s.strings == nil || len(s.strings) >= slabStrings {
+		s.strings = make(map[string]string)
+	}
+	known := string(b)
+	s.strings[known] = known
+	return known
+}

@@ -1,0 +1,91 @@
+package conntrack
+
+import (
+	"errors"
+	"io/fs"
+	"slices"
+	"sync"
+
+	"github.com/ti-mo/conntrack/netfilter"
+)
+
+// sockets are the sockets of a Conn: one for requests, and as many more as dumps
+// and listeners need at a time.
+type sockets struct {
+	request *netfilter.Conn
+
+	mu     sync.Mutex
+	open   []*netfilter.Conn // without request
+	idle   []*netfilter.Conn // those of open that may be taken
+	closed bool
+}
+
+// maxIdle is how many sockets are kept for dumps to come.
+const maxIdle = 4
+
+// get returns a socket that nobody else uses.
+func (s *sockets) get() (*netfilter.Conn, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, fs.ErrClosed
+	}
+	if n := len(s.idle); n > 0 {
+		c := s.idle[n-1]
+		s.idle = s.idle[:n-1]
+		return c, nil
+	}
+	c, err := s.request.Sibling()
+	if err != nil {
+		return nil, err
+	}
+	s.open = append(s.open, c)
+	return c, nil
+}
+
+// keep takes a socket back, for another get. Nothing may be on its way to it.
+func (s *sockets) keep(c *netfilter.Conn) {
+	s.mu.Lock()
+	if !s.closed && len(s.idle) < maxIdle {
+		s.idle = append(s.idle, c)
+		s.mu.Unlock()
+		return
+	}
+	s.mu.Unlock()
+	s.drop(c)
+}
+
+// drop closes a socket that get returned.
+func (s *sockets) drop(c *netfilter.Conn) {
+	s.mu.Lock()
+	s.open = slices.DeleteFunc(s.open, func(o *netfilter.Conn) bool { return o == c })
+	s.mu.Unlock()
+	_ = c.Close()
+}
+
+// each calls fn for all sockets and returns the first error.
+func (s *sockets) each(fn func(*netfilter.Conn) error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := fn(s.request); err != nil {
+		return err
+	}
+	for _, c := range s.open {
+		if err := fn(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *sockets) close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	err := s.request.Close()
+	for _, c := range s.open {
+		err = errors.Join(err, c.Close())
+	}
+	s.open, s.idle = nil, nil
+	return err
+}

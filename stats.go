@@ -1,0 +1,91 @@
+package conntrack
+
+import "github.com/ti-mo/conntrack/netfilter"
+
+// Stats are the counters of one CPU, of what happened in the network namespace
+// since it was made (struct ip_conntrack_stat). They wrap round.
+type Stats struct {
+	CPUID         uint16
+	Found         uint32 // lookups that found an entry
+	Invalid       uint32 // packets that cannot be tracked
+	Ignore        uint32 // packets that were tracked already; not counted since Linux 5.9
+	Insert        uint32 // entries added; not counted since Linux 5.9
+	InsertFailed  uint32 // entries not added, mostly since there was one already
+	Drop          uint32 // packets dropped, since no entry could be made or added
+	EarlyDrop     uint32 // entries removed to make room in a full table
+	Error         uint32 // packets with errors, such as ICMP without a known flow
+	SearchRestart uint32 // lookups begun anew, since the table was resized
+}
+
+// StatsExpect are the counters of one CPU for expectations.
+type StatsExpect struct {
+	CPUID               uint16
+	New, Create, Delete uint32
+}
+
+// StatsGlobal says how full the table is.
+type StatsGlobal struct {
+	// Entries is the number of flows in the network namespace.
+	Entries uint32
+	// MaxEntries is how many there may be (sysctl
+	// net.netfilter.nf_conntrack_max), 0 where the kernel does not say (before
+	// Linux 4.18).
+	MaxEntries uint32
+}
+
+// unmarshal decodes the attributes in b into s. The number of the CPU is not
+// among them: it is in the header.
+func (s *Stats) unmarshal(b []byte) error {
+	d := netfilter.NewDecoder(b)
+	for d.Next() {
+		switch d.Type() {
+		case ctaStatsFound:
+			s.Found = d.Uint32()
+		case ctaStatsInvalid:
+			s.Invalid = d.Uint32()
+		case ctaStatsIgnore:
+			s.Ignore = d.Uint32()
+		case ctaStatsInsert:
+			s.Insert = d.Uint32()
+		case ctaStatsInsertFailed:
+			s.InsertFailed = d.Uint32()
+		case ctaStatsDrop:
+			s.Drop = d.Uint32()
+		case ctaStatsEarlyDrop:
+			s.EarlyDrop = d.Uint32()
+		case ctaStatsError:
+			s.Error = d.Uint32()
+		case ctaStatsSearchRestart:
+			s.SearchRestart = d.Uint32()
+		}
+	}
+	return d.Err(ctaStatsNames)
+}
+
+func (s *StatsExpect) unmarshal(b []byte) error {
+	d := netfilter.NewDecoder(b)
+	for d.Next() {
+		switch d.Type() {
+		case ctaStatsExpNew:
+			s.New = d.Uint32()
+		case ctaStatsExpCreate:
+			s.Create = d.Uint32()
+		case ctaStatsExpDelete:
+			s.Delete = d.Uint32()
+		}
+	}
+	return d.Err(ctaStatsExpNames)
+}
+
+func (s *StatsGlobal) unmarshal(b []byte) error {
+	d := netfilter.NewDecoder(b)
+	for d.Next() {
+		switch d.Type() {
+		case ctaStatsGlobalEntries:
+			s.Entries = d.Uint32()
+		case ctaStatsGlobalMaxEntries:
+			s.MaxEntries = d.Uint32()
+		}
+	}
+	return d.Err(ctaStatsGlobalNames)
+}

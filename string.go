@@ -1,0 +1,113 @@
+package conntrack
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+)
+
+// The names of IP protocols, as conntrack(8) has them.
+var protoNames = map[uint8]string{
+	protoICMP:   "icmp",
+	2:           "igmp",
+	protoTCP:    "tcp",
+	protoUDP:    "udp",
+	protoDCCP:   "dccp",
+	protoGRE:    "gre",
+	protoICMPv6: "icmpv6",
+	protoSCTP:   "sctp",
+	136:         "udplite",
+}
+
+func protoName(p uint8) string {
+	if name, ok := protoNames[p]; ok {
+		return name
+	}
+	return strconv.Itoa(int(p))
+}
+
+func directionName(reply bool) string {
+	if reply {
+		return "reply"
+	}
+	return "orig"
+}
+
+// String returns the tuple as <tcp, Src: 1.2.3.4:54321, Dst: [fe80::1]:80>.
+func (t Tuple) String() string {
+	return fmt.Sprintf("<%s, Src: %s, Dst: %s>", protoName(t.Proto.Protocol),
+		netip.AddrPortFrom(t.IP.SourceAddress, t.Proto.SourcePort),
+		netip.AddrPortFrom(t.IP.DestinationAddress, t.Proto.DestinationPort))
+}
+
+// String returns the counter as [orig: 1 pkts/42 B].
+func (ctr Counter) String() string {
+	return fmt.Sprintf("[%s: %d pkts/%d B]", directionName(ctr.Direction), ctr.Packets, ctr.Bytes)
+}
+
+// String returns the adjustment as
+// [dir: orig, pos: 42, before: 80, after: 747811].
+func (seq SequenceAdjust) String() string {
+	return fmt.Sprintf("[dir: %s, pos: %d, before: %d, after: %d]",
+		directionName(seq.Direction), seq.Position, seq.OffsetBefore, seq.OffsetAfter)
+}
+
+// String returns the counters with their names.
+func (s Stats) String() string {
+	return fmt.Sprintf("<CPU %d - Found: %d, Invalid: %d, Ignore: %d, Insert: %d, InsertFailed: %d, "+
+		"Drop: %d, EarlyDrop: %d, Error: %d, SearchRestart: %d>",
+		s.CPUID, s.Found, s.Invalid, s.Ignore, s.Insert, s.InsertFailed,
+		s.Drop, s.EarlyDrop, s.Error, s.SearchRestart)
+}
+
+// String returns the event on one line.
+func (e Event) String() string {
+	switch {
+	case e.Flow != nil:
+		return fmt.Sprintf("[%s] %s", e.Type, e.Flow.describe())
+	case e.Expect != nil:
+		return fmt.Sprintf("[%s] %s", e.Type, e.Expect.describe())
+	}
+	return fmt.Sprintf("[%s] <Empty Event>", e.Type)
+}
+
+func (f *Flow) describe() string {
+	unreplied := ""
+	if !f.Status.SeenReply() {
+		unreplied = "(Unreplied) "
+	}
+	acct := "<No Accounting>"
+	if f.CountersOrig.filled() || f.CountersReply.filled() {
+		acct = fmt.Sprintf("Acct: %s %s", f.CountersOrig, f.CountersReply)
+	}
+	labels := "<No Labels>"
+	switch {
+	case len(f.Labels) > 0 && len(f.LabelsMask) > 0:
+		labels = fmt.Sprintf("Label: <%#x/%#x>", f.Labels, f.LabelsMask)
+	case len(f.Labels) > 0:
+		labels = fmt.Sprintf("Label: <%#x>", f.Labels)
+	}
+	mark := "<No Mark>"
+	if f.Mark != 0 {
+		mark = fmt.Sprintf("Mark: <%#x>", f.Mark)
+	}
+	adjOrig := "<No SeqAdjOrig>"
+	if f.SeqAdjOrig.filled() {
+		adjOrig = fmt.Sprintf("SeqAdjOrig: %s", f.SeqAdjOrig)
+	}
+	adjReply := "<No SeqAdjReply>"
+	if f.SeqAdjReply.filled() {
+		adjReply = fmt.Sprintf("SeqAdjReply: %s", f.SeqAdjReply)
+	}
+	secCtx := "<No SecCtx>"
+	if f.SecurityContext != "" {
+		secCtx = fmt.Sprintf("SecCtx: %s", f.SecurityContext)
+	}
+	return fmt.Sprintf("%sTimeout: %d, %s, Zone %d, %s, %s, %s, %s, %s, %s",
+		unreplied, f.Timeout, f.TupleOrig, f.Zone, acct, labels, mark, adjOrig, adjReply, secCtx)
+}
+
+func (ex *Expect) describe() string {
+	return fmt.Sprintf("Timeout: %d, Master: %s, Tuple: %s, Mask: %s, Zone: %d, Helper: '%s', Class: %#x",
+		ex.Timeout, ex.TupleMaster, ex.Tuple, ex.Mask, ex.Zone, ex.HelpName, ex.Class)
+}

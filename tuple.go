@@ -1,0 +1,197 @@
+package conntrack
+
+import (
+	"net/netip"
+
+	"github.com/ti-mo/conntrack/netfilter"
+)
+
+// The IP protocol numbers that are treated in a way of their own.
+const (
+	protoICMP   = 1
+	protoTCP    = 6
+	protoUDP    = 17
+	protoDCCP   = 33
+	protoGRE    = 47
+	protoICMPv6 = 58
+	protoSCTP   = 132
+)
+
+// A Tuple is one direction of a flow: where its packets come from and where
+// they go.
+type Tuple struct {
+	IP    IPTuple
+	Proto ProtoTuple
+
+	// Zone is the zone of this direction alone, 0 for the default zone or where
+	// the flow's zone holds for both directions (CTA_TUPLE_ZONE).
+	Zone uint16
+}
+
+// An IPTuple is a pair of addresses. Both are IPv4 or both are IPv6; an
+// IPv4-mapped IPv6 address is IPv6.
+type IPTuple struct {
+	SourceAddress      netip.Addr
+	DestinationAddress netip.Addr
+}
+
+// A ProtoTuple is what the transport protocol tells one flow from another by:
+// ports (TCP, UDP, UDP-Lite, SCTP, DCCP), keys (GRE: in the ports' fields), or an
+// ICMP query's id, type and code.
+type ProtoTuple struct {
+	// Protocol is the IP protocol number.
+	Protocol uint8
+
+	SourcePort      uint16
+	DestinationPort uint16
+
+	// ICMPv4 and ICMPv6 say which of the two the fields below are of. Where
+	// Protocol is that of ICMP (1) or ICMPv6 (58), that goes without saying.
+	ICMPv4 bool
+	ICMPv6 bool
+
+	ICMPID   uint16
+	ICMPType uint8
+	ICMPCode uint8
+}
+
+// IsIPv6 reports whether both addresses are IPv6.
+func (ipt IPTuple) IsIPv6() bool {
+	return ipt.SourceAddress.Is6() && ipt.DestinationAddress.Is6()
+}
+
+// family returns the family of both addresses, or ErrBadIPTuple.
+func (ipt *IPTuple) family() (netfilter.ProtoFamily, error) {
+	switch {
+	case ipt.SourceAddress.Is4() && ipt.DestinationAddress.Is4():
+		return netfilter.ProtoIPv4, nil
+	case ipt.IsIPv6():
+		return netfilter.ProtoIPv6, nil
+	}
+	return 0, ErrBadIPTuple
+}
+
+// family returns the one family of all addresses in those tuples that are
+// there, or ErrBadIPTuple: the kernel takes it from the header for all of them.
+func family(tuples ...*Tuple) (netfilter.ProtoFamily, error) {
+	family := netfilter.ProtoUnspec
+	for _, t := range tuples {
+		if !t.filled() {
+			continue
+		}
+		f, err := t.IP.family()
+		if err != nil {
+			return 0, err
+		}
+		if family != netfilter.ProtoUnspec && f != family {
+			return 0, ErrBadIPTuple
+		}
+		family = f
+	}
+	return family, nil
+}
+
+// filled reports whether t is there at all.
+func (t *Tuple) filled() bool {
+	return t.IP.SourceAddress.IsValid() || t.IP.DestinationAddress.IsValid() || t.Proto.Protocol != 0
+}
+
+func (t *Tuple) unmarshal(b []byte) error {
+	d := netfilter.NewDecoder(b)
+	for d.Next() {
+		switch d.Type() {
+		case ctaTupleIP:
+			d.Fail(t.IP.unmarshal(d.Bytes()))
+		case ctaTupleProto:
+			d.Fail(t.Proto.unmarshal(d.Bytes()))
+		case ctaTupleZone:
+			t.Zone = d.Uint16()
+		}
+	}
+	return d.Err(ctaTupleNames)
+}
+
+// marshal appends t as an attribute of the given type. Its addresses must be of
+// one family.
+func (t *Tuple) marshal(e *netfilter.Encoder, typ uint16) {
+	tuple := e.Nest(typ)
+	t.IP.marshal(e)
+	t.Proto.marshal(e)
+	if t.Zone != 0 {
+		e.Uint16(ctaTupleZone, t.Zone)
+	}
+	e.End(tuple)
+}
+
+func (ipt *IPTuple) unmarshal(b []byte) error {
+	d := netfilter.NewDecoder(b)
+	for d.Next() {
+		switch d.Type() {
+		case ctaIPv4Src:
+			ipt.SourceAddress = d.Addr4()
+		case ctaIPv4Dst:
+			ipt.DestinationAddress = d.Addr4()
+		case ctaIPv6Src:
+			ipt.SourceAddress = d.Addr6()
+		case ctaIPv6Dst:
+			ipt.DestinationAddress = d.Addr6()
+		}
+	}
+	return d.Err(ctaIPNames)
+}
+
+func (ipt *IPTuple) marshal(e *netfilter.Encoder) {
+	ip := e.Nest(ctaTupleIP)
+	if ipt.IsIPv6() {
+		src, dst := ipt.SourceAddress.As16(), ipt.DestinationAddress.As16()
+		e.Bytes(ctaIPv6Src, src[:])
+		e.Bytes(ctaIPv6Dst, dst[:])
+	} else {
+		src, dst := ipt.SourceAddress.As4(), ipt.DestinationAddress.As4()
+		e.Bytes(ctaIPv4Src, src[:])
+		e.Bytes(ctaIPv4Dst, dst[:])
+	}
+	e.End(ip)
+}
+
+func (pt *ProtoTuple) unmarshal(b []byte) error {
+	d := netfilter.NewDecoder(b)
+	for d.Next() {
+		switch d.Type() {
+		case ctaProtoNum:
+			pt.Protocol = d.Uint8()
+			pt.ICMPv4 = pt.Protocol == protoICMP
+			pt.ICMPv6 = pt.Protocol == protoICMPv6
+		case ctaProtoSrcPort:
+			pt.SourcePort = d.Uint16()
+		case ctaProtoDstPort:
+			pt.DestinationPort = d.Uint16()
+		case ctaProtoICMPID, ctaProtoICMPv6ID:
+			pt.ICMPID = d.Uint16()
+		case ctaProtoICMPType, ctaProtoICMPv6Type:
+			pt.ICMPType = d.Uint8()
+		case ctaProtoICMPCode, ctaProtoICMPv6Code:
+			pt.ICMPCode = d.Uint8()
+		}
+	}
+	return d.Err(ctaProtoNames)
+}
+
+func (pt *ProtoTuple) marshal(e *netfilter.Encoder) {
+	proto := e.Nest(ctaTupleProto)
+	e.Uint8(ctaProtoNum, pt.Protocol)
+	switch {
+	case pt.ICMPv4 || pt.Protocol == protoICMP:
+		e.Uint16(ctaProtoICMPID, pt.ICMPID)
+		e.Uint8(ctaProtoICMPType, pt.ICMPType)
+		e.Uint8(ctaProtoICMPCode, pt.ICMPCode)
+	case pt.ICMPv6 || pt.Protocol == protoICMPv6:
+		e.Uint16(ctaProtoICMPv6ID, pt.ICMPID)
+		e.Uint8(ctaProtoICMPv6Type, pt.ICMPType)
+		e.Uint8(ctaProtoICMPv6Code, pt.ICMPCode)
+	default:
+		e.Uint16(ctaProtoSrcPort, pt.SourcePort)
+		e.Uint16(ctaProtoDstPort, pt.DestinationPort)
+	}
+	e.End(proto)
+}
