@@ -433,12 +433,20 @@ func message(h netlink.Header, body []byte) (Message, error) {
 const errorFootprint = 1536
 
 // MaxBatch returns how many messages a batch may have so that the errors of all
-// of them fit into the socket's receive buffer.
-func (c *Conn) MaxBatch() int {
-	const most = 128
-	size, err := c.nl.ReadBuffer()
-	if err != nil {
-		return 1
+// of them fit into the socket's receive buffer, and how many bytes may be in it
+// before the last of them is added so that it fits into the send buffer.
+func (c *Conn) MaxBatch() (messages, bytes int) {
+	const (
+		most      = 128
+		mostBytes = 64 << 10
+		reserve   = 8 << 10 // for the last message, and the kernel's bookkeeping
+	)
+	messages, bytes = 1, 1
+	if size, err := c.nl.ReadBuffer(); err == nil {
+		messages = max(messages, min(most, size/errorFootprint))
 	}
-	return max(1, min(most, size/errorFootprint))
+	if size, err := c.nl.WriteBuffer(); err == nil {
+		bytes = max(bytes, min(mostBytes, size-reserve))
+	}
+	return messages, bytes
 }
