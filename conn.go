@@ -2,6 +2,7 @@ package conntrack
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"github.com/mdlayher/netlink"
 	"github.com/ti-mo/conntrack/netfilter"
@@ -22,6 +23,8 @@ type Conn struct {
 	workers   sync.WaitGroup // of Listen
 	closed    bool
 	done      chan struct{} // closed by Close
+
+	overruns atomic.Uint64
 }
 
 // Dial opens a connection. A nil config is the zero config: the network
@@ -118,7 +121,7 @@ func (r *request) free() { requests.Put(r) }
 
 func (r *request) decodeFlow(m netfilter.Message) error {
 	r.flow = Flow{}
-	return r.flow.unmarshal(m.Attributes, &r.slab)
+	return r.flow.unmarshal(m.Attributes, &r.slab, nil)
 }
 
 // An op is a request about one flow.

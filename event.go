@@ -2,6 +2,7 @@ package conntrack
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/mdlayher/netlink"
 	"github.com/ti-mo/conntrack/netfilter"
@@ -14,7 +15,26 @@ type Event struct {
 
 	Flow   *Flow
 	Expect *Expect
+
+	// NSID says in which network namespace it happened.
+	NSID NSID
+	// Time is when it happened, by the kernel's clock (CTA_TIMESTAMP_EVENT). It
+	// is the zero Time for expectations, before Linux 6.14, and for flows that
+	// began when the sysctl net.netfilter.nf_conntrack_timestamp was not set.
+	Time time.Time
 }
+
+// An NSID is the id of another network namespace, as the Conn's own one knows it
+// (see ip-netns(8), list-id). The zero NSID stands for the Conn's own namespace.
+type NSID struct {
+	id    int
+	other bool
+}
+
+// ID returns the id. If it is not ok, the event is from the Conn's own namespace,
+// or the kernel was not asked for others, with
+// SetOption(netlink.ListenAllNSID, true).
+func (n NSID) ID() (id int, ok bool) { return n.id, n.other }
 
 // An EventType says what happened.
 type EventType uint8
@@ -80,18 +100,21 @@ func (e *Event) Unmarshal(nlmsg netlink.Message) error {
 	if err != nil {
 		return err
 	}
-	return e.unmarshal(h, attrs, nil)
+	return e.unmarshal(netfilter.Message{Header: h, Attributes: attrs, NSID: -1}, nil)
 }
 
-func (e *Event) unmarshal(h netfilter.Header, attrs []byte, s *slab) error {
-	*e = Event{Type: eventType(h)}
+func (e *Event) unmarshal(m netfilter.Message, s *slab) error {
+	*e = Event{Type: eventType(m.Header)}
+	if m.NSID >= 0 {
+		e.NSID = NSID{id: m.NSID, other: true}
+	}
 	switch e.Type {
 	case EventNew, EventUpdate, EventDestroy:
 		e.Flow = new(Flow)
-		return e.Flow.unmarshal(attrs, s)
+		return e.Flow.unmarshal(m.Attributes, s, &e.Time)
 	case EventExpNew, EventExpDestroy:
 		e.Expect = new(Expect)
-		return e.Expect.unmarshal(attrs, s)
+		return e.Expect.unmarshal(m.Attributes, s)
 	}
-	return fmt.Errorf("%w: subsystem %d, message type %d", ErrUnknownEvent, h.SubsystemID, h.MessageType)
+	return fmt.Errorf("%w: subsystem %d, message type %d", ErrUnknownEvent, m.SubsystemID, m.MessageType)
 }

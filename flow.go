@@ -2,6 +2,7 @@ package conntrack
 
 import (
 	"net/netip"
+	"time"
 
 	"github.com/ti-mo/conntrack/netfilter"
 )
@@ -71,8 +72,9 @@ func NewFlow(proto uint8, status StatusFlag, srcAddr, destAddr netip.Addr,
 	}
 }
 
-// unmarshal decodes the attributes in b into f, which must be zero.
-func (f *Flow) unmarshal(b []byte, s *slab) error {
+// unmarshal decodes the attributes in b into f, which must be zero, and the time
+// of the event that they are of, if any, into at, which may be nil.
+func (f *Flow) unmarshal(b []byte, s *slab, at *time.Time) error {
 	d := netfilter.NewDecoder(b)
 	for d.Next() {
 		switch d.Type() {
@@ -118,6 +120,10 @@ func (f *Flow) unmarshal(b []byte, s *slab) error {
 			f.LabelsMask = s.copy(d.Bytes())
 		case ctaSynProxy:
 			d.Fail(f.SynProxy.unmarshal(d.Bytes()))
+		case ctaTimestampEvent:
+			if at != nil {
+				*at = time.Unix(0, int64(d.Uint64()))
+			}
 		}
 	}
 	return d.Err(ctaNames)

@@ -1,8 +1,11 @@
 package conntrack
 
 import (
+	"context"
 	"errors"
 	"io/fs"
+	"iter"
+	"time"
 
 	"github.com/ti-mo/conntrack/netfilter"
 )
@@ -11,6 +14,125 @@ import (
 // buffer was full. It satisfies errors.Is(ErrOverrun, unix.ENOBUFS). What comes
 // after it is received; what was lost can be found out by a dump.
 var ErrOverrun = netfilter.ErrOverrun
+
+// eventBuffer is the size of the receive buffer of a socket that listens. The
+// kernel doubles it. Each event takes the size of the kernel's buffer for it,
+// about 1 KiB, and none is taken in advance.
+const eventBuffer = 8 << 20
+
+// EventOptions say which events Events yields, and how.
+type EventOptions struct {
+	// Filter selects the events of flows.
+	Filter EventFilter
+
+	// Joined, if not nil, is called when the groups were joined: what happens
+	// from then on is caught. This is the moment to dump the table for a state
+	// that the events then change.
+	Joined func()
+}
+
+// Events returns an iterator over the events of the given groups: see
+// netfilter.GroupsCT and netfilter.GroupsCTExp. Each range over it has a socket
+// of its own, joins the groups when it begins, and leaves them when the loop is
+// left. A nil opts is the zero EventOptions. Events come in the kernel's order,
+// and are the caller's to keep.
+//
+// Errors are yielded with a zero Event, and most loops go on after them: an error
+// that satisfies errors.Is(err, ErrOverrun) says that the kernel dropped events
+// at this place, other ones are about a message that cannot be decoded. The
+// loop ends after an error that satisfies errors.Is(err, ctx.Err()) when ctx has
+// ended, errors.Is(err, fs.ErrClosed) when the Conn was closed, or neither if
+// the socket failed.
+//
+// The loop body may call any method of the Conn. While it takes its time, the
+// kernel's buffer fills up: it holds some thousand events, unless SetReadBuffer
+// was called.
+func (c *Conn) Events(ctx context.Context, groups []netfilter.NetlinkGroup, opts *EventOptions) iter.Seq2[Event, error] {
+	if opts == nil {
+		opts = &EventOptions{}
+	}
+	return func(yield func(Event, error) bool) {
+		w := watch{conn: c, ctx: ctx, filter: &opts.Filter, yield: yield}
+		if err := w.run(groups, opts.Joined); err != nil && !errors.Is(err, errStop) {
+			yield(Event{}, opError("watch events", err))
+		}
+	}
+}
+
+// Overruns returns how often the kernel has dropped events of this Conn, since
+// a receive buffer was full. Each time one or many were lost.
+func (c *Conn) Overruns() uint64 { return c.overruns.Load() }
+
+// A watch is a range over Events.
+type watch struct {
+	conn   *Conn
+	ctx    context.Context
+	filter *EventFilter
+	slab   slab
+	yield  func(Event, error) bool
+	err    error // why the loop is over
+}
+
+// run yields events until the loop is over, and returns the reason.
+func (w *watch) run(groups []netfilter.NetlinkGroup, joined func()) error {
+	if err := w.ctx.Err(); err != nil {
+		return err
+	}
+	s, err := w.conn.eventSocket(groups, w.filter)
+	if err != nil {
+		return err
+	}
+	defer w.conn.sockets.drop(s)
+	r, err := s.NewReceiver()
+	if err != nil {
+		return err
+	}
+	defer context.AfterFunc(w.ctx, func() { _ = s.SetDeadline(time.Unix(1, 0)) })()
+	if joined != nil {
+		joined()
+	}
+	for w.err == nil {
+		err := r.Receive(w.message)
+		switch {
+		case err == nil:
+		case errors.Is(err, ErrOverrun):
+			w.conn.overruns.Add(1)
+			w.report(err)
+		case w.ctx.Err() != nil:
+			return w.ctx.Err()
+		default:
+			return err
+		}
+	}
+	return w.err
+}
+
+// message yields the event that m is, and reports whether the loop goes on.
+func (w *watch) message(m netfilter.Message, err error) bool {
+	if w.err = w.ctx.Err(); w.err != nil {
+		return false
+	}
+	var ev Event
+	if err == nil {
+		err = ev.unmarshal(m, &w.slab)
+	}
+	if err != nil {
+		return w.report(err)
+	}
+	if w.filter.Match(&ev) && !w.yield(ev, nil) {
+		w.err = errStop
+	}
+	return w.err == nil
+}
+
+// report yields an error that does not end the loop, and reports whether the loop
+// goes on.
+func (w *watch) report(err error) bool {
+	if !w.yield(Event{}, opError("watch events", err)) {
+		w.err = errStop
+	}
+	return w.err == nil
+}
 
 // Listen sends the events of the given groups to evChan, until the Conn is
 // closed. It takes numWorkers goroutines; with more than one, the order of events
@@ -40,7 +162,7 @@ func (c *Conn) listen(evChan chan<- Event, numWorkers uint8, groups []netfilter.
 	if c.listening {
 		return nil, ErrListening
 	}
-	s, err := c.eventSocket(groups)
+	s, err := c.eventSocket(groups, &EventFilter{})
 	if err != nil {
 		return nil, err
 	}
@@ -54,25 +176,56 @@ func (c *Conn) listen(evChan chan<- Event, numWorkers uint8, groups []netfilter.
 	c.listening = true
 	errChan := make(chan error, int(numWorkers)+pendingErrors)
 	for _, r := range receivers {
-		w := worker{receiver: r, events: evChan, errors: errChan, done: c.done}
+		w := worker{conn: c, receiver: r, events: evChan, errors: errChan}
 		c.workers.Go(w.run)
 	}
 	return errChan, nil
 }
 
-// eventSocket returns a socket that has joined groups.
-func (c *Conn) eventSocket(groups []netfilter.NetlinkGroup) (*netfilter.Conn, error) {
+// eventSocket returns a socket that has joined groups, with a program that does
+// the part of the filter that a program can do.
+func (c *Conn) eventSocket(groups []netfilter.NetlinkGroup, f *EventFilter) (*netfilter.Conn, error) {
 	s, err := c.sockets.get()
 	if err != nil {
 		return nil, err
 	}
-	for _, g := range groups {
-		if err := s.JoinGroup(g); err != nil {
-			c.sockets.drop(s)
-			return nil, err
-		}
+	if err := prepareForEvents(s, groups, f); err != nil {
+		c.sockets.drop(s)
+		return nil, err
 	}
 	return s, nil
+}
+
+func prepareForEvents(s *netfilter.Conn, groups []netfilter.NetlinkGroup, f *EventFilter) error {
+	if !s.HasReadBuffer() {
+		if err := s.SetReadBuffer(eventBuffer); err != nil {
+			return err
+		}
+	}
+	if err := attach(s, f); err != nil {
+		return err
+	}
+	for _, g := range groups {
+		if err := s.JoinGroup(g); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// attach attaches the longest program for f that the kernel takes: it limits the
+// memory of a program (sysctl net.core.optmem_max). A shorter one, or none, makes
+// no difference but in speed.
+func attach(s *netfilter.Conn, f *EventFilter) error {
+	for limit := bpfMaxProgramLen; ; limit /= 2 {
+		program, err := f.program(limit)
+		if err != nil || program == nil {
+			return err
+		}
+		if s.SetBPF(program) == nil {
+			return nil
+		}
+	}
 }
 
 // pendingErrors is how many errors that end no worker may wait to be read.
@@ -80,11 +233,11 @@ const pendingErrors = 16
 
 // A worker of Listen.
 type worker struct {
+	conn     *Conn
 	receiver *netfilter.Receiver
 	slab     slab
 	events   chan<- Event
 	errors   chan<- error
-	done     <-chan struct{}
 }
 
 func (w *worker) run() {
@@ -93,18 +246,19 @@ func (w *worker) run() {
 		switch {
 		case err == nil:
 		case errors.Is(err, ErrOverrun):
-			w.report(opError("listen", ErrOverrun))
+			w.conn.overruns.Add(1)
+			w.report(opError("listen", err))
 		case errors.Is(err, fs.ErrClosed):
 			return
 		default:
 			select {
 			case w.errors <- opError("listen", err):
-			case <-w.done:
+			case <-w.conn.done:
 			}
 			return
 		}
 		select {
-		case <-w.done:
+		case <-w.conn.done:
 			return
 		default:
 		}
@@ -127,7 +281,7 @@ func (w *worker) report(err error) {
 func (w *worker) message(m netfilter.Message, err error) bool {
 	var ev Event
 	if err == nil {
-		err = ev.unmarshal(m.Header, m.Attributes, &w.slab)
+		err = ev.unmarshal(m, &w.slab)
 	}
 	if err != nil {
 		w.report(opError("listen", err))
@@ -136,7 +290,7 @@ func (w *worker) message(m netfilter.Message, err error) bool {
 	select {
 	case w.events <- ev:
 		return true
-	case <-w.done:
+	case <-w.conn.done:
 		return false
 	}
 }
