@@ -104,13 +104,13 @@ type SynProxy struct {
 func (h *Helper) filled() bool { return h.Name != "" || len(h.Info) > 0 }
 
 func (h *Helper) unmarshal(b []byte, s *slab) error {
-	d := netfilter.NewDecoder(b)
-	for d.Next() {
-		switch d.Type() {
+	var d netfilter.Decoder
+	for typ, v := range d.Attributes(b) {
+		switch typ {
 		case ctaHelpName:
-			h.Name = s.str(d.StringBytes())
+			h.Name = s.str(netfilter.TrimNUL(v))
 		case ctaHelpInfo:
-			h.Info = s.copy(d.Bytes())
+			h.Info = s.copy(v)
 		}
 	}
 	return d.Err(ctaHelpNames)
@@ -128,18 +128,18 @@ func (h *Helper) marshal(e *netfilter.Encoder) {
 func (p *ProtoInfo) filled() bool { return p.TCP != nil || p.DCCP != nil || p.SCTP != nil }
 
 func (p *ProtoInfo) unmarshal(b []byte, s *slab) error {
-	d := netfilter.NewDecoder(b)
-	for d.Next() {
-		switch d.Type() {
+	var d netfilter.Decoder
+	for typ, v := range d.Attributes(b) {
+		switch typ {
 		case ctaProtoInfoTCP:
 			p.TCP = s.newTCP()
-			d.Fail(p.TCP.unmarshal(d.Bytes()))
+			d.Fail(p.TCP.unmarshal(v))
 		case ctaProtoInfoDCCP:
 			p.DCCP = new(ProtoInfoDCCP)
-			d.Fail(p.DCCP.unmarshal(d.Bytes()))
+			d.Fail(p.DCCP.unmarshal(v))
 		case ctaProtoInfoSCTP:
 			p.SCTP = new(ProtoInfoSCTP)
-			d.Fail(p.SCTP.unmarshal(d.Bytes()))
+			d.Fail(p.SCTP.unmarshal(v))
 		}
 	}
 	return d.Err(ctaProtoInfoNames)
@@ -159,19 +159,19 @@ func (p *ProtoInfo) marshal(e *netfilter.Encoder) {
 }
 
 func (t *ProtoInfoTCP) unmarshal(b []byte) error {
-	d := netfilter.NewDecoder(b)
-	for d.Next() {
-		switch d.Type() {
+	var d netfilter.Decoder
+	for typ, v := range d.Attributes(b) {
+		switch typ {
 		case ctaProtoInfoTCPState:
-			t.State = d.Uint8()
+			t.State = d.Uint8(v)
 		case ctaProtoInfoTCPWScaleOriginal:
-			t.OriginalWindowScale = d.Uint8()
+			t.OriginalWindowScale = d.Uint8(v)
 		case ctaProtoInfoTCPWScaleReply:
-			t.ReplyWindowScale = d.Uint8()
+			t.ReplyWindowScale = d.Uint8(v)
 		case ctaProtoInfoTCPFlagsOriginal:
-			t.OriginalFlags = d.Uint16()
+			t.OriginalFlags = d.Uint16(v)
 		case ctaProtoInfoTCPFlagsReply:
-			t.ReplyFlags = d.Uint16()
+			t.ReplyFlags = d.Uint16(v)
 		}
 	}
 	return d.Err(ctaProtoInfoTCPNames)
@@ -194,15 +194,15 @@ func (t *ProtoInfoTCP) marshal(e *netfilter.Encoder) {
 }
 
 func (p *ProtoInfoDCCP) unmarshal(b []byte) error {
-	d := netfilter.NewDecoder(b)
-	for d.Next() {
-		switch d.Type() {
+	var d netfilter.Decoder
+	for typ, v := range d.Attributes(b) {
+		switch typ {
 		case ctaProtoInfoDCCPState:
-			p.State = d.Uint8()
+			p.State = d.Uint8(v)
 		case ctaProtoInfoDCCPRole:
-			p.Role = d.Uint8()
+			p.Role = d.Uint8(v)
 		case ctaProtoInfoDCCPHandshakeSeq:
-			p.HandshakeSeq = d.Uint64()
+			p.HandshakeSeq = d.Uint64(v)
 		}
 	}
 	return d.Err(ctaProtoInfoDCCPNames)
@@ -219,15 +219,15 @@ func (p *ProtoInfoDCCP) marshal(e *netfilter.Encoder) {
 }
 
 func (p *ProtoInfoSCTP) unmarshal(b []byte) error {
-	d := netfilter.NewDecoder(b)
-	for d.Next() {
-		switch d.Type() {
+	var d netfilter.Decoder
+	for typ, v := range d.Attributes(b) {
+		switch typ {
 		case ctaProtoInfoSCTPState:
-			p.State = d.Uint8()
+			p.State = d.Uint8(v)
 		case ctaProtoInfoSCTPVTagOriginal:
-			p.VTagOriginal = d.Uint32()
+			p.VTagOriginal = d.Uint32(v)
 		case ctaProtoInfoSCTPVTagReply:
-			p.VTagReply = d.Uint32()
+			p.VTagReply = d.Uint32(v)
 		}
 	}
 	return d.Err(ctaProtoInfoSCTPNames)
@@ -244,40 +244,40 @@ func (p *ProtoInfoSCTP) marshal(e *netfilter.Encoder) {
 func (c *Counter) filled() bool { return c.Packets != 0 || c.Bytes != 0 }
 
 func (c *Counter) unmarshal(b []byte) error {
-	d := netfilter.NewDecoder(b)
-	for d.Next() {
-		switch d.Type() {
+	var d netfilter.Decoder
+	for typ, v := range d.Attributes(b) {
+		switch typ {
 		case ctaCountersPackets:
-			c.Packets = d.Uint64()
+			c.Packets = d.Uint64(v)
 		case ctaCountersBytes:
-			c.Bytes = d.Uint64()
+			c.Bytes = d.Uint64(v)
 		case ctaCounters32Packets:
-			c.Packets = uint64(d.Uint32())
+			c.Packets = uint64(d.Uint32(v))
 		case ctaCounters32Bytes:
-			c.Bytes = uint64(d.Uint32())
+			c.Bytes = uint64(d.Uint32(v))
 		}
 	}
 	return d.Err(ctaCountersNames)
 }
 
 func (t *Timestamp) unmarshal(b []byte) error {
-	d := netfilter.NewDecoder(b)
-	for d.Next() {
-		switch d.Type() {
+	var d netfilter.Decoder
+	for typ, v := range d.Attributes(b) {
+		switch typ {
 		case ctaTimestampStart:
-			t.Start = time.Unix(0, int64(d.Uint64()))
+			t.Start = time.Unix(0, int64(d.Uint64(v)))
 		case ctaTimestampStop:
-			t.Stop = time.Unix(0, int64(d.Uint64()))
+			t.Stop = time.Unix(0, int64(d.Uint64(v)))
 		}
 	}
 	return d.Err(ctaTimestampNames)
 }
 
 func (s *Security) unmarshal(b []byte, sl *slab) error {
-	d := netfilter.NewDecoder(b)
-	for d.Next() {
-		if d.Type() == ctaSecCtxName {
-			*s = Security(sl.str(d.StringBytes()))
+	var d netfilter.Decoder
+	for typ, v := range d.Attributes(b) {
+		if typ == ctaSecCtxName {
+			*s = Security(sl.str(netfilter.TrimNUL(v)))
 		}
 	}
 	return d.Err(ctaSecCtxNames)
@@ -288,15 +288,15 @@ func (seq *SequenceAdjust) filled() bool {
 }
 
 func (seq *SequenceAdjust) unmarshal(b []byte) error {
-	d := netfilter.NewDecoder(b)
-	for d.Next() {
-		switch d.Type() {
+	var d netfilter.Decoder
+	for typ, v := range d.Attributes(b) {
+		switch typ {
 		case ctaSeqAdjCorrectionPos:
-			seq.Position = d.Uint32()
+			seq.Position = d.Uint32(v)
 		case ctaSeqAdjOffsetBefore:
-			seq.OffsetBefore = d.Uint32()
+			seq.OffsetBefore = d.Uint32(v)
 		case ctaSeqAdjOffsetAfter:
-			seq.OffsetAfter = d.Uint32()
+			seq.OffsetAfter = d.Uint32(v)
 		}
 	}
 	return d.Err(ctaSeqAdjNames)
@@ -311,15 +311,15 @@ func (seq *SequenceAdjust) marshal(e *netfilter.Encoder, typ uint16) {
 }
 
 func (p *SynProxy) unmarshal(b []byte) error {
-	d := netfilter.NewDecoder(b)
-	for d.Next() {
-		switch d.Type() {
+	var d netfilter.Decoder
+	for typ, v := range d.Attributes(b) {
+		switch typ {
 		case ctaSynProxyISN:
-			p.ISN = d.Uint32()
+			p.ISN = d.Uint32(v)
 		case ctaSynProxyITS:
-			p.ITS = d.Uint32()
+			p.ITS = d.Uint32(v)
 		case ctaSynProxyTSOff:
-			p.TSOff = d.Uint32()
+			p.TSOff = d.Uint32(v)
 		}
 	}
 	return d.Err(ctaSynProxyNames)

@@ -148,7 +148,7 @@ func (c *Conn) DumpFilter(f Filter, opts *DumpOptions) ([]Flow, error) {
 	if f == (Filter{}) {
 		s, err := c.StatsGlobal()
 		if err != nil {
-			return nil, opError("dump flows", err)
+			return nil, err
 		}
 		// Some more may come in the meantime.
 		flows = make([]Flow, 0, s.Entries+s.Entries/32+16)

@@ -43,31 +43,31 @@ type ExpectNAT struct {
 
 // unmarshal decodes the attributes in b into ex, which must be zero.
 func (ex *Expect) unmarshal(b []byte, s *slab) error {
-	d := netfilter.NewDecoder(b)
-	for d.Next() {
-		switch d.Type() {
+	var d netfilter.Decoder
+	for typ, v := range d.Attributes(b) {
+		switch typ {
 		case ctaExpectMaster:
-			d.Fail(ex.TupleMaster.unmarshal(d.Bytes()))
+			d.Fail(ex.TupleMaster.unmarshal(v))
 		case ctaExpectTuple:
-			d.Fail(ex.Tuple.unmarshal(d.Bytes()))
+			d.Fail(ex.Tuple.unmarshal(v))
 		case ctaExpectMask:
-			d.Fail(ex.Mask.unmarshal(d.Bytes()))
+			d.Fail(ex.Mask.unmarshal(v))
 		case ctaExpectTimeout:
-			ex.Timeout = d.Uint32()
+			ex.Timeout = d.Uint32(v)
 		case ctaExpectID:
-			ex.ID = d.Uint32()
+			ex.ID = d.Uint32(v)
 		case ctaExpectHelpName:
-			ex.HelpName = s.str(d.StringBytes())
+			ex.HelpName = s.str(netfilter.TrimNUL(v))
 		case ctaExpectZone:
-			ex.Zone = d.Uint16()
+			ex.Zone = d.Uint16(v)
 		case ctaExpectFlags:
-			ex.Flags = d.Uint32()
+			ex.Flags = d.Uint32(v)
 		case ctaExpectClass:
-			ex.Class = d.Uint32()
+			ex.Class = d.Uint32(v)
 		case ctaExpectNAT:
-			d.Fail(ex.NAT.unmarshal(d.Bytes()))
+			d.Fail(ex.NAT.unmarshal(v))
 		case ctaExpectFN:
-			ex.Function = s.str(d.StringBytes())
+			ex.Function = s.str(netfilter.TrimNUL(v))
 		}
 	}
 	return d.Err(ctaExpectNames)
@@ -115,13 +115,13 @@ func (ex *Expect) family() (netfilter.ProtoFamily, error) {
 }
 
 func (n *ExpectNAT) unmarshal(b []byte) error {
-	d := netfilter.NewDecoder(b)
-	for d.Next() {
-		switch d.Type() {
+	var d netfilter.Decoder
+	for typ, v := range d.Attributes(b) {
+		switch typ {
 		case ctaExpectNATDir:
-			n.Direction = d.Uint32() != 0
+			n.Direction = d.Uint32(v) != 0
 		case ctaExpectNATTuple:
-			d.Fail(n.Tuple.unmarshal(d.Bytes()))
+			d.Fail(n.Tuple.unmarshal(v))
 		}
 	}
 	return d.Err(ctaExpectNATNames)

@@ -75,54 +75,54 @@ func NewFlow(proto uint8, status StatusFlag, srcAddr, destAddr netip.Addr,
 // unmarshal decodes the attributes in b into f, which must be zero, and the time
 // of the event that they are of, if any, into at, which may be nil.
 func (f *Flow) unmarshal(b []byte, s *slab, at *time.Time) error {
-	d := netfilter.NewDecoder(b)
-	for d.Next() {
-		switch d.Type() {
+	var d netfilter.Decoder
+	for typ, v := range d.Attributes(b) {
+		switch typ {
 		case ctaTupleOrig:
-			d.Fail(f.TupleOrig.unmarshal(d.Bytes()))
+			d.Fail(f.TupleOrig.unmarshal(v))
 		case ctaTupleReply:
-			d.Fail(f.TupleReply.unmarshal(d.Bytes()))
+			d.Fail(f.TupleReply.unmarshal(v))
 		case ctaTupleMaster:
-			d.Fail(f.TupleMaster.unmarshal(d.Bytes()))
+			d.Fail(f.TupleMaster.unmarshal(v))
 		case ctaStatus:
-			f.Status.Value = StatusFlag(d.Uint32())
+			f.Status.Value = StatusFlag(d.Uint32(v))
 		case ctaProtoInfo:
-			d.Fail(f.ProtoInfo.unmarshal(d.Bytes(), s))
+			d.Fail(f.ProtoInfo.unmarshal(v, s))
 		case ctaHelp:
-			d.Fail(f.Helper.unmarshal(d.Bytes(), s))
+			d.Fail(f.Helper.unmarshal(v, s))
 		case ctaTimeout:
-			f.Timeout = d.Uint32()
+			f.Timeout = d.Uint32(v)
 		case ctaMark:
-			f.Mark = d.Uint32()
+			f.Mark = d.Uint32(v)
 		case ctaCountersOrig:
-			d.Fail(f.CountersOrig.unmarshal(d.Bytes()))
+			d.Fail(f.CountersOrig.unmarshal(v))
 		case ctaCountersReply:
 			f.CountersReply.Direction = true
-			d.Fail(f.CountersReply.unmarshal(d.Bytes()))
+			d.Fail(f.CountersReply.unmarshal(v))
 		case ctaUse:
-			f.Use = d.Uint32()
+			f.Use = d.Uint32(v)
 		case ctaID:
-			f.ID = d.Uint32()
+			f.ID = d.Uint32(v)
 		case ctaSeqAdjOrig:
-			d.Fail(f.SeqAdjOrig.unmarshal(d.Bytes()))
+			d.Fail(f.SeqAdjOrig.unmarshal(v))
 		case ctaSeqAdjReply:
 			f.SeqAdjReply.Direction = true
-			d.Fail(f.SeqAdjReply.unmarshal(d.Bytes()))
+			d.Fail(f.SeqAdjReply.unmarshal(v))
 		case ctaZone:
-			f.Zone = d.Uint16()
+			f.Zone = d.Uint16(v)
 		case ctaSecCtx:
-			d.Fail(f.SecurityContext.unmarshal(d.Bytes(), s))
+			d.Fail(f.SecurityContext.unmarshal(v, s))
 		case ctaTimestamp:
-			d.Fail(f.Timestamp.unmarshal(d.Bytes()))
+			d.Fail(f.Timestamp.unmarshal(v))
 		case ctaLabels:
-			f.Labels = s.copy(d.Bytes())
+			f.Labels = s.copy(v)
 		case ctaLabelsMask:
-			f.LabelsMask = s.copy(d.Bytes())
+			f.LabelsMask = s.copy(v)
 		case ctaSynProxy:
-			d.Fail(f.SynProxy.unmarshal(d.Bytes()))
+			d.Fail(f.SynProxy.unmarshal(v))
 		case ctaTimestampEvent:
 			if at != nil {
-				*at = time.Unix(0, int64(d.Uint64()))
+				*at = time.Unix(0, int64(d.Uint64(v)))
 			}
 		}
 	}

@@ -36,55 +36,55 @@ type StatsGlobal struct {
 // unmarshal decodes the attributes in b into s. The number of the CPU is not
 // among them: it is in the header.
 func (s *Stats) unmarshal(b []byte) error {
-	d := netfilter.NewDecoder(b)
-	for d.Next() {
-		switch d.Type() {
+	var d netfilter.Decoder
+	for typ, v := range d.Attributes(b) {
+		switch typ {
 		case ctaStatsFound:
-			s.Found = d.Uint32()
+			s.Found = d.Uint32(v)
 		case ctaStatsInvalid:
-			s.Invalid = d.Uint32()
+			s.Invalid = d.Uint32(v)
 		case ctaStatsIgnore:
-			s.Ignore = d.Uint32()
+			s.Ignore = d.Uint32(v)
 		case ctaStatsInsert:
-			s.Insert = d.Uint32()
+			s.Insert = d.Uint32(v)
 		case ctaStatsInsertFailed:
-			s.InsertFailed = d.Uint32()
+			s.InsertFailed = d.Uint32(v)
 		case ctaStatsDrop:
-			s.Drop = d.Uint32()
+			s.Drop = d.Uint32(v)
 		case ctaStatsEarlyDrop:
-			s.EarlyDrop = d.Uint32()
+			s.EarlyDrop = d.Uint32(v)
 		case ctaStatsError:
-			s.Error = d.Uint32()
+			s.Error = d.Uint32(v)
 		case ctaStatsSearchRestart:
-			s.SearchRestart = d.Uint32()
+			s.SearchRestart = d.Uint32(v)
 		}
 	}
 	return d.Err(ctaStatsNames)
 }
 
 func (s *StatsExpect) unmarshal(b []byte) error {
-	d := netfilter.NewDecoder(b)
-	for d.Next() {
-		switch d.Type() {
+	var d netfilter.Decoder
+	for typ, v := range d.Attributes(b) {
+		switch typ {
 		case ctaStatsExpNew:
-			s.New = d.Uint32()
+			s.New = d.Uint32(v)
 		case ctaStatsExpCreate:
-			s.Create = d.Uint32()
+			s.Create = d.Uint32(v)
 		case ctaStatsExpDelete:
-			s.Delete = d.Uint32()
+			s.Delete = d.Uint32(v)
 		}
 	}
 	return d.Err(ctaStatsExpNames)
 }
 
 func (s *StatsGlobal) unmarshal(b []byte) error {
-	d := netfilter.NewDecoder(b)
-	for d.Next() {
-		switch d.Type() {
+	var d netfilter.Decoder
+	for typ, v := range d.Attributes(b) {
+		switch typ {
 		case ctaStatsGlobalEntries:
-			s.Entries = d.Uint32()
+			s.Entries = d.Uint32(v)
 		case ctaStatsGlobalMaxEntries:
-			s.MaxEntries = d.Uint32()
+			s.MaxEntries = d.Uint32(v)
 		}
 	}
 	return d.Err(ctaStatsGlobalNames)

@@ -97,15 +97,15 @@ func (t *Tuple) filled() bool {
 }
 
 func (t *Tuple) unmarshal(b []byte) error {
-	d := netfilter.NewDecoder(b)
-	for d.Next() {
-		switch d.Type() {
+	var d netfilter.Decoder
+	for typ, v := range d.Attributes(b) {
+		switch typ {
 		case ctaTupleIP:
-			d.Fail(t.IP.unmarshal(d.Bytes()))
+			d.Fail(t.IP.unmarshal(v))
 		case ctaTupleProto:
-			d.Fail(t.Proto.unmarshal(d.Bytes()))
+			d.Fail(t.Proto.unmarshal(v))
 		case ctaTupleZone:
-			t.Zone = d.Uint16()
+			t.Zone = d.Uint16(v)
 		}
 	}
 	return d.Err(ctaTupleNames)
@@ -124,17 +124,17 @@ func (t *Tuple) marshal(e *netfilter.Encoder, typ uint16) {
 }
 
 func (ipt *IPTuple) unmarshal(b []byte) error {
-	d := netfilter.NewDecoder(b)
-	for d.Next() {
-		switch d.Type() {
+	var d netfilter.Decoder
+	for typ, v := range d.Attributes(b) {
+		switch typ {
 		case ctaIPv4Src:
-			ipt.SourceAddress = d.Addr4()
+			ipt.SourceAddress = d.Addr4(v)
 		case ctaIPv4Dst:
-			ipt.DestinationAddress = d.Addr4()
+			ipt.DestinationAddress = d.Addr4(v)
 		case ctaIPv6Src:
-			ipt.SourceAddress = d.Addr6()
+			ipt.SourceAddress = d.Addr6(v)
 		case ctaIPv6Dst:
-			ipt.DestinationAddress = d.Addr6()
+			ipt.DestinationAddress = d.Addr6(v)
 		}
 	}
 	return d.Err(ctaIPNames)
@@ -155,23 +155,23 @@ func (ipt *IPTuple) marshal(e *netfilter.Encoder) {
 }
 
 func (pt *ProtoTuple) unmarshal(b []byte) error {
-	d := netfilter.NewDecoder(b)
-	for d.Next() {
-		switch d.Type() {
+	var d netfilter.Decoder
+	for typ, v := range d.Attributes(b) {
+		switch typ {
 		case ctaProtoNum:
-			pt.Protocol = d.Uint8()
+			pt.Protocol = d.Uint8(v)
 			pt.ICMPv4 = pt.Protocol == protoICMP
 			pt.ICMPv6 = pt.Protocol == protoICMPv6
 		case ctaProtoSrcPort:
-			pt.SourcePort = d.Uint16()
+			pt.SourcePort = d.Uint16(v)
 		case ctaProtoDstPort:
-			pt.DestinationPort = d.Uint16()
+			pt.DestinationPort = d.Uint16(v)
 		case ctaProtoICMPID, ctaProtoICMPv6ID:
-			pt.ICMPID = d.Uint16()
+			pt.ICMPID = d.Uint16(v)
 		case ctaProtoICMPType, ctaProtoICMPv6Type:
-			pt.ICMPType = d.Uint8()
+			pt.ICMPType = d.Uint8(v)
 		case ctaProtoICMPCode, ctaProtoICMPv6Code:
-			pt.ICMPCode = d.Uint8()
+			pt.ICMPCode = d.Uint8(v)
 		}
 	}
 	return d.Err(ctaProtoNames)

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"iter"
 	"net/netip"
 )
 
@@ -28,134 +29,121 @@ func (e *AttributeError) Unwrap() error { return e.Err }
 
 // A Decoder walks over a sequence of attributes in place:
 //
-//	d := netfilter.NewDecoder(b)
-//	for d.Next() {
-//		switch d.Type() {
+//	var d netfilter.Decoder
+//	for typ, v := range d.Attributes(b) {
+//		switch typ {
 //		case 1:
-//			port = d.Uint16()
+//			port = d.Uint16(v)
 //		}
 //	}
 //	return d.Err(names)
 //
-// The methods that return the current attribute's value check its length. After
-// the first fault Next returns false and Err the error, so that there is one
-// place to look.
+// The methods that take a value check its length. After the first fault the loop
+// ends and Err returns the error, so that there is one place to look.
 type Decoder struct {
-	rest []byte
-	val  []byte
-	typ  uint16
-	err  error
+	typ uint16 // of the current attribute
+	err error
 }
 
-// NewDecoder returns a Decoder of the attributes in b. It keeps b and hands out
-// parts of it.
-func NewDecoder(b []byte) Decoder { return Decoder{rest: b} }
-
-// Next goes to the next attribute and reports whether there is one.
-func (d *Decoder) Next() bool {
-	b := d.rest
-	if len(b) < attrHeaderLen || d.err != nil {
-		return d.end()
+// Attributes returns an iterator over the attributes in b: their types, without
+// the flags, and their values, which are parts of b.
+func (d *Decoder) Attributes(b []byte) iter.Seq2[uint16, []byte] {
+	return func(yield func(uint16, []byte) bool) {
+		for len(b) >= attrHeaderLen {
+			n := int(binary.NativeEndian.Uint16(b))
+			d.typ = binary.NativeEndian.Uint16(b[2:]) & attrTypeMask
+			if n < attrHeaderLen || n > len(b) {
+				d.badLength(n, len(b))
+				return
+			}
+			if !yield(d.typ, b[attrHeaderLen:n:n]) || d.err != nil {
+				return
+			}
+			// The padding of the last attribute may be missing.
+			b = b[min(align(n), len(b)):]
+		}
+		if len(b) > 0 {
+			d.badRest(len(b))
+		}
 	}
-	n := int(binary.NativeEndian.Uint16(b))
-	d.typ = binary.NativeEndian.Uint16(b[2:]) & attrTypeMask
-	if n < attrHeaderLen || n > len(b) {
-		return d.badLength(n)
-	}
-	d.val = b[attrHeaderLen:n:n]
-	// The padding of the last attribute may be missing.
-	d.rest = b[min(align(n), len(b)):]
-	return true
 }
 
-func (d *Decoder) end() bool {
-	if d.err == nil && len(d.rest) > 0 {
-		d.typ = 0
-		d.err = fmt.Errorf("%w: %d bytes after the last attribute", ErrMalformed, len(d.rest))
-	}
-	return false
+func (d *Decoder) badLength(n, left int) {
+	d.Fail(fmt.Errorf("%w: attribute of %d bytes where its header has %d and there are %d",
+		ErrMalformed, n, attrHeaderLen, left))
 }
 
-func (d *Decoder) badLength(n int) bool {
-	d.err = fmt.Errorf("%w: attribute of %d bytes where its header has %d and there are %d",
-		ErrMalformed, n, attrHeaderLen, len(d.rest))
-	return false
+func (d *Decoder) badRest(n int) {
+	d.typ = 0
+	d.Fail(fmt.Errorf("%w: %d bytes after the last attribute", ErrMalformed, n))
 }
-
-// Type returns the current attribute's type, without its flags.
-func (d *Decoder) Type() uint16 { return d.typ }
-
-// Bytes returns the current attribute's value. It is valid as long as the bytes
-// that the Decoder was made from.
-func (d *Decoder) Bytes() []byte { return d.val }
 
 // Uint8 returns the value of an attribute of one byte.
-func (d *Decoder) Uint8() uint8 {
-	if len(d.val) != 1 {
-		d.wrongLength(1)
+func (d *Decoder) Uint8(v []byte) uint8 {
+	if len(v) != 1 {
+		d.wrongLength(v, 1)
 		return 0
 	}
-	return d.val[0]
+	return v[0]
 }
 
 // Uint16 returns the value of an attribute of two bytes, in network byte order.
-func (d *Decoder) Uint16() uint16 {
-	if len(d.val) != 2 {
-		d.wrongLength(2)
+func (d *Decoder) Uint16(v []byte) uint16 {
+	if len(v) != 2 {
+		d.wrongLength(v, 2)
 		return 0
 	}
-	return binary.BigEndian.Uint16(d.val)
+	return binary.BigEndian.Uint16(v)
 }
 
 // Uint32 returns the value of an attribute of four bytes, in network byte order.
-func (d *Decoder) Uint32() uint32 {
-	if len(d.val) != 4 {
-		d.wrongLength(4)
+func (d *Decoder) Uint32(v []byte) uint32 {
+	if len(v) != 4 {
+		d.wrongLength(v, 4)
 		return 0
 	}
-	return binary.BigEndian.Uint32(d.val)
+	return binary.BigEndian.Uint32(v)
 }
 
 // Uint64 returns the value of an attribute of eight bytes, in network byte
 // order.
-func (d *Decoder) Uint64() uint64 {
-	if len(d.val) != 8 {
-		d.wrongLength(8)
+func (d *Decoder) Uint64(v []byte) uint64 {
+	if len(v) != 8 {
+		d.wrongLength(v, 8)
 		return 0
 	}
-	return binary.BigEndian.Uint64(d.val)
+	return binary.BigEndian.Uint64(v)
 }
 
 // Addr4 returns the value of an attribute that holds an IPv4 address.
-func (d *Decoder) Addr4() netip.Addr {
-	if len(d.val) != 4 {
-		d.wrongLength(4)
+func (d *Decoder) Addr4(v []byte) netip.Addr {
+	if len(v) != 4 {
+		d.wrongLength(v, 4)
 		return netip.Addr{}
 	}
-	return netip.AddrFrom4([4]byte(d.val))
+	return netip.AddrFrom4([4]byte(v))
 }
 
 // Addr6 returns the value of an attribute that holds an IPv6 address.
-func (d *Decoder) Addr6() netip.Addr {
-	if len(d.val) != 16 {
-		d.wrongLength(16)
+func (d *Decoder) Addr6(v []byte) netip.Addr {
+	if len(v) != 16 {
+		d.wrongLength(v, 16)
 		return netip.Addr{}
 	}
-	return netip.AddrFrom16([16]byte(d.val))
+	return netip.AddrFrom16([16]byte(v))
 }
 
-// StringBytes returns the value of an attribute that holds a string, without
-// the NUL byte at its end if there is one. It is valid as long as the bytes that
-// the Decoder was made from.
-func (d *Decoder) StringBytes() []byte {
-	if n := len(d.val); n > 0 && d.val[n-1] == 0 {
-		return d.val[:n-1]
+// TrimNUL returns the value of an attribute that holds a string, without the NUL
+// byte at its end if there is one.
+func TrimNUL(v []byte) []byte {
+	if n := len(v); n > 0 && v[n-1] == 0 {
+		return v[:n-1]
 	}
-	return d.val
+	return v
 }
 
-func (d *Decoder) wrongLength(want int) {
-	d.Fail(fmt.Errorf("%w: %d bytes, want %d", ErrMalformed, len(d.val), want))
+func (d *Decoder) wrongLength(v []byte, want int) {
+	d.Fail(fmt.Errorf("%w: %d bytes, want %d", ErrMalformed, len(v), want))
 }
 
 // Fail makes err the error of the current attribute, if it is not nil and the

@@ -80,12 +80,13 @@ func kernelError(h netlink.Header, body []byte, skip int) error {
 // extendedAck returns the text and the offset of an extended acknowledgement.
 // The kernel's error stands without them too: what is wrong here is left out.
 func extendedAck(b []byte) (text string, offset int) {
-	for d := NewDecoder(b); d.Next(); {
-		switch d.Type() {
+	var d Decoder
+	for typ, v := range d.Attributes(b) {
+		switch typ {
 		case extAckMessage:
-			text = string(d.StringBytes())
+			text = string(TrimNUL(v))
 		case extAckOffset:
-			if v := d.Bytes(); len(v) == 4 {
+			if len(v) == 4 {
 				offset = int(binary.NativeEndian.Uint32(v))
 			}
 		}
