@@ -87,70 +87,93 @@ type batch struct {
 	messages int // at most, in one send
 	bytes    int
 
-	// ignoreMissing makes flows that are not there no failures.
-	ignoreMissing bool
-
-	indexes   []int // of the flows in enc
-	refused   int   // of them
-	failed    []FlowError
-	succeeded int
+	pending []batchFlow // in enc
+	retry   []batchFlow // of those in pending
+	again   op          // what retry is to be tried with
+	failed  []FlowError
 
 	onFailure func(i int, err error)
+}
+
+// A batchFlow is a flow and its place in the batch.
+type batchFlow struct {
+	index int
+	flow  *Flow
 }
 
 func (c *Conn) newBatch(o op) *batch {
 	b := &batch{request: newRequest(), conn: c.sockets.request, op: o}
 	b.messages, b.bytes = b.conn.MaxBatch()
-	b.indexes = make([]int, 0, b.messages)
-	b.onFailure = b.refuse
+	b.pending = make([]batchFlow, 0, b.messages)
+	b.onFailure = b.refused
 	return b
 }
 
-// add makes the flow with the given index part of the batch.
-func (b *batch) add(index int, f *Flow) {
+// add makes a flow part of the batch, and reports whether that sent the batch.
+// Until then the flow must stay as it is.
+func (b *batch) add(index int, f *Flow) (sent bool) {
 	if err := b.op.append(&b.enc, f, 0); err != nil {
 		b.fail(index, err)
-		return
+		return false
 	}
-	b.indexes = append(b.indexes, index)
-	if len(b.indexes) == b.messages || b.enc.Len() >= b.bytes {
-		b.flush()
+	b.pending = append(b.pending, batchFlow{index, f})
+	if len(b.pending) < b.messages && b.enc.Len() < b.bytes {
+		return false
 	}
+	b.flush()
+	return true
 }
 
 // flush sends what was collected.
 func (b *batch) flush() {
-	if len(b.indexes) == 0 {
+	b.send()
+	if len(b.retry) == 0 {
+		return
+	}
+	b.pending, b.retry = append(b.pending, b.retry...), b.retry[:0]
+	o := b.op
+	b.op = b.again
+	for _, p := range b.pending {
+		// It could be encoded before, and so it can now.
+		_ = b.op.append(&b.enc, p.flow, 0)
+	}
+	b.send()
+	b.op = o
+}
+
+func (b *batch) send() {
+	if len(b.pending) == 0 {
 		return
 	}
 	known := len(b.failed)
-	b.refused = 0
 	if err := b.conn.DoBatch(&b.enc, b.onFailure); err != nil {
 		b.failRest(known, err)
 	}
-	b.succeeded += len(b.indexes) - b.refused
 	b.enc.Reset()
-	b.indexes = b.indexes[:0]
+	b.pending = b.pending[:0]
 }
 
-// refuse notes that the kernel refused the i'th message.
-func (b *batch) refuse(i int, err error) {
-	b.refused++
-	if !b.ignoreMissing || !errors.Is(err, fs.ErrNotExist) {
-		b.fail(b.indexes[i], err)
+// refused notes that the kernel refused the i'th message.
+func (b *batch) refused(i int, err error) {
+	p := b.pending[i]
+	if o, again := b.op.again(p.flow, err); again {
+		b.again = o
+		b.retry = append(b.retry, p)
+		return
 	}
+	b.fail(p.index, err)
 }
 
 // failRest makes err the error of all flows of this send but those that are in
 // failed from known on.
 func (b *batch) failRest(known int, err error) {
 	refused := b.failed[known:]
-	for _, index := range b.indexes {
-		if !slices.ContainsFunc(refused, func(e FlowError) bool { return e.Index == index }) {
-			b.fail(index, err)
+	b.retry = b.retry[:0]
+	for _, p := range b.pending {
+		if !slices.ContainsFunc(refused, func(e FlowError) bool { return e.Index == p.index }) {
+			b.fail(p.index, err)
 		}
 	}
-	b.refused = len(b.indexes)
 }
 
 func (b *batch) fail(index int, err error) {
@@ -167,20 +190,49 @@ func (b *batch) fail(index int, err error) {
 // other error ends DeleteFunc, and so does the end of ctx; what was removed
 // until then is counted. As in a loop over Flows, a flow may come to match twice.
 func (c *Conn) DeleteFunc(ctx context.Context, f Filter, match func(*Flow) bool) (deleted int, err error) {
-	b := c.newBatch(opDelete)
-	defer b.free()
-	b.ignoreMissing = true
-	err = c.walk(ctx, &f, nil, func(flow *Flow) bool {
+	deleted, err = c.deleteFunc(ctx, &f, match)
+	return deleted, opError("delete flows", err)
+}
+
+func (c *Conn) deleteFunc(ctx context.Context, f *Filter, match func(*Flow) bool) (deleted int, err error) {
+	d := deletion{batch: c.newBatch(opDelete)}
+	defer d.free()
+	d.flows = make([]Flow, 0, d.messages)
+	err = c.walk(ctx, f, nil, func(flow *Flow) bool {
 		if match(flow) {
-			b.add(0, flow)
+			d.add(flow)
 		}
-		return len(b.failed) == 0
+		return d.err == nil
 	})
-	if err == nil && len(b.failed) == 0 {
-		b.flush()
+	if err == nil && d.err == nil {
+		d.flush()
+		d.account()
 	}
-	if len(b.failed) > 0 {
-		err = b.failed[0].Err
+	return d.deleted, errors.Join(err, d.err)
+}
+
+// A deletion deletes flows in batches and counts them.
+type deletion struct {
+	*batch
+	flows   []Flow // of the batch
+	deleted int
+	err     error // the first, but for flows that were not there
+}
+
+func (d *deletion) add(f *Flow) {
+	d.flows = append(d.flows, *f)
+	if d.batch.add(len(d.flows)-1, &d.flows[len(d.flows)-1]) {
+		d.account()
 	}
-	return b.succeeded, opError("delete flows", err)
+}
+
+// account counts what became of the batch that was sent, and empties it.
+func (d *deletion) account() {
+	d.deleted += len(d.flows) - len(d.failed)
+	for _, e := range d.failed {
+		if d.err == nil && !errors.Is(e.Err, fs.ErrNotExist) {
+			d.err = flowError(opNames[opDelete], &d.flows[e.Index], e.Err)
+		}
+	}
+	d.flows, d.failed = d.flows[:0], d.failed[:0]
 }

@@ -1,6 +1,9 @@
 package conntrack
 
 import (
+	"context"
+	"errors"
+	"io/fs"
 	"sync"
 	"sync/atomic"
 
@@ -124,24 +127,26 @@ func (r *request) decodeFlow(m netfilter.Message) error {
 	return r.flow.unmarshal(m.Attributes, &r.slab, nil)
 }
 
-// An op is a request about one flow.
+// An op is a change of one flow.
 type op uint8
 
 const (
 	opCreate op = iota
 	opUpdate
 	opDelete
-	opGet
+	// opDeleteAgain is opDelete for a flow with an ID that opDelete did not
+	// find: it may have found another one.
+	opDeleteAgain
 )
 
 var opNames = [...]string{
-	opCreate: "create flow",
-	opUpdate: "update flow",
-	opDelete: "delete flow",
-	opGet:    "get flow",
+	opCreate:      "create flow",
+	opUpdate:      "update flow",
+	opDelete:      "delete flow",
+	opDeleteAgain: "delete flow",
 }
 
-// append appends the message that asks for o on f.
+// append appends the message that carries out o on f.
 func (o op) append(e *netfilter.Encoder, f *Flow, flags netlink.HeaderFlags) error {
 	family, err := f.family()
 	if err != nil {
@@ -171,23 +176,38 @@ func (o op) append(e *netfilter.Encoder, f *Flow, flags netlink.HeaderFlags) err
 		if f.ID != 0 {
 			e.Uint32(ctaID, f.ID)
 		}
-	case opGet:
-		h.MessageType = ctGet
+	case opDeleteAgain:
+		h.MessageType = ctDelete
 		e.Message(h)
-		f.marshalKey(e)
+		f.marshalKeyInOneDirection(e)
+		e.Uint32(ctaID, f.ID)
 	}
 	return e.Err()
 }
 
-// do carries out o on f, which is not Get.
+// again returns what to try after o has failed, if there is something.
+func (o op) again(f *Flow, err error) (op, bool) {
+	try := o == opDelete && f.ID != 0 && f.TupleOrig.filled() && f.TupleReply.filled() &&
+		errors.Is(err, fs.ErrNotExist)
+	return opDeleteAgain, try
+}
+
+// do carries out o on f.
 func (c *Conn) do(o op, f *Flow) error {
-	r := newRequest()
-	defer r.free()
-	err := o.append(&r.enc, f, netlink.Acknowledge)
-	if err == nil {
-		err = c.sockets.request.Do(&r.enc, nil)
+	err := c.attempt(o, f)
+	if o, again := o.again(f, err); again {
+		err = c.attempt(o, f)
 	}
 	return flowError(opNames[o], f, err)
+}
+
+func (c *Conn) attempt(o op, f *Flow) error {
+	r := newRequest()
+	defer r.free()
+	if err := o.append(&r.enc, f, netlink.Acknowledge); err != nil {
+		return err
+	}
+	return c.sockets.request.Do(&r.enc, nil)
 }
 
 // Create adds a flow to the table. It needs a timeout and, for the kernel, both
@@ -198,15 +218,26 @@ func (c *Conn) Create(f Flow) error { return c.do(opCreate, &f) }
 // Get returns the flow that has one of the tuples of f, and its zone. If there
 // is none, the error satisfies errors.Is(err, unix.ENOENT).
 func (c *Conn) Get(f Flow) (Flow, error) {
+	flow, err := c.get(&f, ctGet)
+	return flow, flowError("get flow", &f, err)
+}
+
+func (c *Conn) get(f *Flow, typ netfilter.MessageType) (Flow, error) {
 	r := newRequest()
 	defer r.free()
-	// Without NLM_F_ACK the reply is all that comes.
-	err := opGet.append(&r.enc, &f, 0)
-	if err == nil {
-		err = c.sockets.request.Do(&r.enc, r.onFlow)
-	}
+	family, err := f.family()
 	if err != nil {
-		return Flow{}, flowError(opNames[opGet], &f, err)
+		return Flow{}, err
+	}
+	// Without NLM_F_ACK the reply is all that comes.
+	r.enc.Message(netfilter.Header{
+		SubsystemID: netfilter.NFSubsysCTNetlink,
+		MessageType: typ,
+		Family:      family,
+	})
+	f.marshalKey(&r.enc)
+	if err := c.sockets.request.Do(&r.enc, r.onFlow); err != nil {
+		return Flow{}, err
 	}
 	return r.flow, nil
 }
@@ -215,8 +246,10 @@ func (c *Conn) Get(f Flow) (Flow, error) {
 // of its fields that are not zero in f. The kernel takes no change of the
 // tuples or the zone, and TupleMaster must be empty.
 //
-// A change of Status sets flags and keeps those that are left out, if they
-// cannot be cleared: see StatusFlag.
+// If Status is not zero, it must hold StatusExpected, StatusSeenReply and
+// StatusAssured where the flow has them, or the kernel answers EBUSY. Changes of
+// the flags about NAT, sequence numbers, the helper and offloading are ignored by
+// the kernel without a word.
 func (c *Conn) Update(f Flow) error { return c.do(opUpdate, &f) }
 
 // Delete removes the flow that has one of the tuples of f, and its zone. If f.ID
@@ -249,21 +282,32 @@ func (c *Conn) CreateExpect(ex Expect) error {
 }
 
 // Flush removes all flows, IPv4 and IPv6, in all zones.
-func (c *Conn) Flush() error { return c.flush("flush", Filter{}) }
+func (c *Conn) Flush() error {
+	var all kernelFilter
+	return c.flush("flush", &all)
+}
 
 // FlushFilter removes the flows that f selects. The zero Filter selects all of
-// them.
-func (c *Conn) FlushFilter(f Filter) error { return c.flush("flush with filter", f) }
+// them. A filter that contradicts itself gives ErrFilterSelectsNothing.
+//
+// If the kernel is known to honour all of f, this is one request; else it is
+// DeleteFunc, whose notes then hold here too.
+func (c *Conn) FlushFilter(f Filter) error {
+	const name = "flush with filter"
+	k, err := f.plan(true, c.has)
+	if err != nil {
+		return opError(name, err)
+	}
+	if k.exact {
+		return c.flush(name, &k)
+	}
+	_, err = c.deleteFunc(context.Background(), &f, func(*Flow) bool { return true })
+	return opError(name, err)
+}
 
-func (c *Conn) flush(name string, f Filter) error {
-	r := newRequest()
+func (c *Conn) flush(name string, k *kernelFilter) error {
+	r := k.flushRequest()
 	defer r.free()
-	r.enc.Message(netfilter.Header{
-		SubsystemID: netfilter.NFSubsysCTNetlink,
-		MessageType: ctDelete,
-		Flags:       netlink.Acknowledge,
-	})
-	f.marshal(&r.enc)
 	return opError(name, c.sockets.request.Do(&r.enc, nil))
 }
 

@@ -3,6 +3,7 @@ package conntrack
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"iter"
 	"time"
 
@@ -53,27 +54,31 @@ func (c *Conn) dump(ctx context.Context, r *request, fn func(netfilter.Message) 
 	return err
 }
 
-// dumpRequest returns the request for a dump.
-func dumpRequest(sub netfilter.SubsystemID, typ netfilter.MessageType) *request {
+// dumpRequest returns a request for a dump.
+func dumpRequest(h netfilter.Header) *request {
 	r := newRequest()
-	r.enc.Message(netfilter.Header{
-		SubsystemID: sub,
-		MessageType: typ,
-		Flags:       netlink.Dump,
-	})
+	h.Flags = netlink.Dump
+	r.enc.Message(h)
 	return r
 }
 
 // walk passes each flow that f selects to fn, until that returns false. The
 // Flow is overwritten by the next one.
 func (c *Conn) walk(ctx context.Context, f *Filter, opts *DumpOptions, fn func(*Flow) bool) error {
+	k, err := f.plan(false, c.has)
+	if err != nil {
+		return err
+	}
 	typ := netfilter.MessageType(ctGet)
-	if opts != nil && opts.ZeroCounters {
+	zero := opts != nil && opts.ZeroCounters
+	if zero && k.exact {
 		typ = ctGetCtrZero
 	}
-	r := dumpRequest(netfilter.NFSubsysCTNetlink, typ)
+	r := k.dumpRequest(typ)
 	defer r.free()
-	f.marshal(&r.enc)
+	// A flow may have changed since the kernel selected it. If its counters are
+	// zero by then, it must be passed on all the same.
+	match := *f != Filter{} && typ != ctGetCtrZero
 	return c.dump(ctx, r, func(m netfilter.Message) error {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -81,11 +86,30 @@ func (c *Conn) walk(ctx context.Context, f *Filter, opts *DumpOptions, fn func(*
 		if err := r.decodeFlow(m); err != nil {
 			return err
 		}
+		if match && !f.Match(&r.flow) {
+			return nil
+		}
+		if zero && typ != ctGetCtrZero {
+			if found, err := c.zeroCounters(&r.flow); !found {
+				return err
+			}
+		}
 		if !fn(&r.flow) {
 			return errStop
 		}
 		return nil
 	})
+}
+
+// zeroCounters sets the counters of one flow to zero and makes flow what it was
+// before, unless it has gone.
+func (c *Conn) zeroCounters(flow *Flow) (found bool, err error) {
+	before, err := c.get(flow, ctGetCtrZero)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	*flow = before
+	return err == nil, err
 }
 
 // Flows returns an iterator over the flows that f selects, IPv4 and IPv6, in all
@@ -115,7 +139,7 @@ func (c *Conn) Flows(ctx context.Context, f Filter, opts *DumpOptions) iter.Seq2
 // Expects returns an iterator over the expectations, in the manner of Flows.
 func (c *Conn) Expects(ctx context.Context) iter.Seq2[Expect, error] {
 	return func(yield func(Expect, error) bool) {
-		r := dumpRequest(netfilter.NFSubsysCTNetlinkExp, expGet)
+		r := dumpRequest(netfilter.Header{SubsystemID: netfilter.NFSubsysCTNetlinkExp, MessageType: expGet})
 		defer r.free()
 		err := c.dump(ctx, r, func(m netfilter.Message) error {
 			if err := ctx.Err(); err != nil {
@@ -178,7 +202,7 @@ func (c *Conn) DumpExpect() ([]Expect, error) {
 // Stats returns the counters of each CPU.
 func (c *Conn) Stats() ([]Stats, error) {
 	var stats []Stats
-	r := dumpRequest(netfilter.NFSubsysCTNetlink, ctGetStatsCPU)
+	r := dumpRequest(netfilter.Header{SubsystemID: netfilter.NFSubsysCTNetlink, MessageType: ctGetStatsCPU})
 	defer r.free()
 	err := c.dump(context.Background(), r, func(m netfilter.Message) error {
 		s := Stats{CPUID: m.ResourceID}
@@ -195,7 +219,7 @@ func (c *Conn) Stats() ([]Stats, error) {
 // StatsExpect returns the counters of each CPU for expectations.
 func (c *Conn) StatsExpect() ([]StatsExpect, error) {
 	var stats []StatsExpect
-	r := dumpRequest(netfilter.NFSubsysCTNetlinkExp, expGetStatsCPU)
+	r := dumpRequest(netfilter.Header{SubsystemID: netfilter.NFSubsysCTNetlinkExp, MessageType: expGetStatsCPU})
 	defer r.free()
 	err := c.dump(context.Background(), r, func(m netfilter.Message) error {
 		s := StatsExpect{CPUID: m.ResourceID}

@@ -321,6 +321,13 @@ var ctaSecCtxNames = []string{
 	ctaSecCtxName: "CTA_SECCTX_NAME",
 }
 
+// enum ctattr_filter
+const (
+	ctaFilterUnspec = iota
+	ctaFilterOrigFlags
+	ctaFilterReplyFlags
+)
+
 // enum ctattr_stats_cpu
 const (
 	ctaStatsUnspec = iota

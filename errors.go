@@ -19,6 +19,8 @@ var (
 	ErrBadIPTuple = errors.New("a tuple needs two addresses, and all addresses must be of the same family")
 	// ErrExpectNeedTuples: an expectation lacks Tuple, Mask or TupleMaster.
 	ErrExpectNeedTuples = errors.New("an expectation needs Tuple, Mask and TupleMaster")
+	// ErrFilterSelectsNothing: no flow can agree with all fields of a Filter.
+	ErrFilterSelectsNothing = errors.New("the filter contradicts itself")
 	// ErrNoWorkers: Listen was called with 0 workers.
 	ErrNoWorkers = errors.New("listening needs at least one worker")
 	// ErrListening: Listen was called twice.
@@ -42,7 +44,11 @@ type OpError struct {
 func (e *OpError) Error() string {
 	hint := ""
 	if errors.Is(e.Err, fs.ErrPermission) {
-		hint = " (run as root, or with CAP_NET_ADMIN in the user namespace that owns the network namespace)"
+		hint = "run as root, or with CAP_NET_ADMIN in the user namespace that owns the network namespace"
+		if e.Op == opNames[opUpdate] {
+			hint = "a flow with StatusFixedTimeout keeps its timeout; otherwise " + hint
+		}
+		hint = " (" + hint + ")"
 	}
 	if e.Tuple == (Tuple{}) {
 		return fmt.Sprintf("conntrack: %s: %v%s", e.Op, e.Err, hint)

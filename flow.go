@@ -130,14 +130,19 @@ func (f *Flow) unmarshal(b []byte, s *slab, at *time.Time) error {
 }
 
 // marshal appends what can be set of f, for a Create or an Update.
+//
+// A status without StatusConfirmed gives EBUSY. So does one with StatusExpected
+// in a Create with a master, which sets that flag by itself.
 func (f *Flow) marshal(e *netfilter.Encoder) {
 	f.marshalKey(e)
 	if f.TupleMaster.filled() {
 		f.TupleMaster.marshal(e, ctaTupleMaster)
 	}
-	if f.Status.Value != 0 {
-		// The kernel answers EBUSY to any status without it.
-		e.Uint32(ctaStatus, uint32(f.Status.Value|StatusConfirmed))
+	if status := f.Status.Value; status != 0 {
+		if f.TupleMaster.filled() {
+			status &^= StatusExpected
+		}
+		e.Uint32(ctaStatus, uint32(status|StatusConfirmed))
 	}
 	if f.ProtoInfo.filled() {
 		f.ProtoInfo.marshal(e)
@@ -178,6 +183,34 @@ func (f *Flow) marshalKey(e *netfilter.Encoder) {
 	}
 	if f.Zone != 0 {
 		e.Uint16(ctaZone, f.Zone)
+	}
+}
+
+// unusedZone is a zone that no flow is taken to be in.
+const unusedZone = 0xfffe
+
+// marshalKeyInOneDirection appends what the kernel finds an entry by where it
+// found another one by marshalKey.
+//
+// The kernel looks a tuple up among those of both directions. A zone that holds
+// for one direction leaves the other one to the default zone. So where zones
+// differ by direction, the original tuple may be the reply tuple of another flow
+// that is in the default zone in that direction. If the original direction is in
+// the default zone, a zone for the other direction that nobody is in leaves the
+// original tuple alone to be found; and the other way round. If both are in the
+// same zone, the zone for one direction excludes what the zone for both found.
+func (f *Flow) marshalKeyInOneDirection(e *netfilter.Encoder) {
+	orig, reply := f.TupleOrig, f.TupleReply
+	switch uint16(0) {
+	case f.Zone | orig.Zone:
+		orig.Zone = unusedZone
+		orig.marshal(e, ctaTupleReply)
+	case f.Zone | reply.Zone:
+		reply.Zone = unusedZone
+		reply.marshal(e, ctaTupleOrig)
+	default:
+		orig.Zone = f.Zone
+		orig.marshal(e, ctaTupleOrig)
 	}
 }
 

@@ -142,16 +142,20 @@ func (ipt *IPTuple) unmarshal(b []byte) error {
 
 func (ipt *IPTuple) marshal(e *netfilter.Encoder) {
 	ip := e.Nest(ctaTupleIP)
-	if ipt.IsIPv6() {
-		src, dst := ipt.SourceAddress.As16(), ipt.DestinationAddress.As16()
-		e.Bytes(ctaIPv6Src, src[:])
-		e.Bytes(ctaIPv6Dst, dst[:])
-	} else {
-		src, dst := ipt.SourceAddress.As4(), ipt.DestinationAddress.As4()
-		e.Bytes(ctaIPv4Src, src[:])
-		e.Bytes(ctaIPv4Dst, dst[:])
-	}
+	marshalAddr(e, ipt.SourceAddress, ctaIPv4Src, ctaIPv6Src)
+	marshalAddr(e, ipt.DestinationAddress, ctaIPv4Dst, ctaIPv6Dst)
 	e.End(ip)
+}
+
+// marshalAddr appends addr as an attribute of the type for its family.
+func marshalAddr(e *netfilter.Encoder, addr netip.Addr, v4, v6 uint16) {
+	if addr.Is4() {
+		a := addr.As4()
+		e.Bytes(v4, a[:])
+	} else {
+		a := addr.As16()
+		e.Bytes(v6, a[:])
+	}
 }
 
 func (pt *ProtoTuple) unmarshal(b []byte) error {

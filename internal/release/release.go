@@ -1,0 +1,38 @@
+// Package release tells which release of Linux is running.
+package release
+
+import (
+	"fmt"
+	"os"
+)
+
+// A Release is the number of a kernel release, as far as features depend on it.
+type Release struct {
+	Major, Minor int
+}
+
+// Less reports whether r came before other.
+func (r Release) Less(other Release) bool {
+	return r.Major < other.Major || r.Major == other.Major && r.Minor < other.Minor
+}
+
+func (r Release) String() string { return fmt.Sprintf("%d.%d", r.Major, r.Minor) }
+
+// Running returns the release of the running kernel, from
+// /proc/sys/kernel/osrelease.
+func Running() (Release, error) {
+	b, err := os.ReadFile("/proc/sys/kernel/osrelease")
+	if err != nil {
+		return Release{}, err
+	}
+	return parse(string(b))
+}
+
+// parse reads what uname -r prints, such as 6.1.0-21-cloud-amd64.
+func parse(s string) (Release, error) {
+	var r Release
+	if _, err := fmt.Sscanf(s, "%d.%d", &r.Major, &r.Minor); err != nil {
+		return Release{}, fmt.Errorf("kernel release %q: %w", s, err)
+	}
+	return r, nil
+}

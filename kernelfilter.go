@@ -1,0 +1,230 @@
+package conntrack
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/mdlayher/netlink"
+	"github.com/ti-mo/conntrack/netfilter"
+)
+
+// What the kernel filters by itself, in a dump or a flush: see
+// ctnetlink_alloc_filter and ctnetlink_filter_match in
+// net/netfilter/nf_conntrack_netlink.c.
+
+// The flags in CTA_FILTER_ORIG_FLAGS and CTA_FILTER_REPLY_FLAGS, in native byte
+// order (CTA_FILTER_F_* in net/netfilter/nf_internals.h).
+const (
+	filterIPSrc = 1 << iota
+	filterIPDst
+	filterZone
+	filterProtoNum
+	filterSrcPort
+	filterDstPort
+	filterICMPType
+	filterICMPCode
+	filterICMPID
+	filterICMPv6Type
+	filterICMPv6Code
+	filterICMPv6ID
+)
+
+// A kernelFilter is the part of a Filter that the kernel is to do.
+type kernelFilter struct {
+	filter *Filter
+	family netfilter.ProtoFamily
+
+	mark, status, zone bool
+	flags              [2]uint32 // for each direction
+
+	// exact says that this is all of the filter.
+	exact bool
+}
+
+// plan finds out what of f the kernel can be trusted to do in a dump, or in a
+// flush: has tells which features the kernel has.
+func (f *Filter) plan(flush bool, has func(Feature) bool) (kernelFilter, error) {
+	family, err := f.check()
+	k := kernelFilter{filter: f, family: family, exact: true}
+	if err != nil {
+		return k, err
+	}
+	use := func(needed bool, features ...Feature) bool {
+		if !needed {
+			return false
+		}
+		for _, feature := range features {
+			if !has(feature) {
+				k.exact = false
+				return false
+			}
+		}
+		return true
+	}
+	flushFeature := func(f Feature) []Feature {
+		if flush {
+			return []Feature{f}
+		}
+		return nil
+	}
+
+	_, statusMask := f.status()
+	k.mark = use(f.Mark|f.Mask != 0, flushFeature(FeatureFlushMark)...)
+	k.status = use(statusMask != 0, FeatureFilterStatus)
+	k.zone = use(f.Zone != nil, FeatureFilterZone)
+	if !use(family != netfilter.ProtoUnspec, flushFeature(FeatureFlushFamily)...) {
+		k.family = netfilter.ProtoUnspec
+	}
+	for i, d := range f.directions() {
+		flags, exact := d.flags(family)
+		k.exact = k.exact && exact
+		addresses := flags & (filterIPSrc | filterIPDst)
+		if family == netfilter.ProtoIPv6 && !use(addresses != 0, FeatureFilterIPv6Address) {
+			flags &^= addresses
+		}
+		if use(flags != 0, append(flushFeature(FeatureFlushTuple), FeatureFilterTuple)...) {
+			k.flags[i] = flags
+		}
+	}
+	return k, nil
+}
+
+// flags returns which fields of the tuple the kernel can compare, and whether
+// these are all that d selects by. The kernel takes no field where the family is
+// open, compares ports only for TCP and UDP, and refuses ICMP types that begin
+// no flow and end none.
+func (d *filterDirection) flags(family netfilter.ProtoFamily) (flags uint32, exact bool) {
+	p := &d.tuple.Proto
+	selects := func(set bool, zero TupleFields) bool { return set || d.zero&zero != 0 }
+	source, exactSource := singleAddr(d.tuple.IP.SourceAddress, d.source)
+	dest, exactDest := singleAddr(d.tuple.IP.DestinationAddress, d.dest)
+	exact = exactSource && exactDest && !selects(d.tuple.Zone != 0, ZeroZone)
+	add := func(selected bool, flag uint32) {
+		if selected {
+			flags |= flag
+		}
+	}
+	add(source.IsValid(), filterIPSrc)
+	add(dest.IsValid(), filterIPDst)
+	add(selects(p.Protocol != 0, ZeroProtocol), filterProtoNum)
+	switch p.Protocol {
+	case protoTCP, protoUDP:
+		add(selects(p.SourcePort != 0, ZeroSourcePort), filterSrcPort)
+		add(selects(p.DestinationPort != 0, ZeroDestinationPort), filterDstPort)
+	case protoICMP:
+		trackedType := slices.Contains(trackedICMPTypes, p.ICMPType)
+		exact = exact && trackedType
+		add(selects(p.ICMPType != 0, ZeroICMPType) && trackedType, filterICMPType)
+		add(selects(p.ICMPCode != 0, ZeroICMPCode), filterICMPCode)
+		add(selects(p.ICMPID != 0, ZeroICMPID), filterICMPID)
+	case protoICMPv6:
+		trackedType := p.ICMPType == 0 || slices.Contains(trackedICMPv6Types, p.ICMPType)
+		exact = exact && trackedType && !selects(false, ZeroICMPType)
+		add(p.ICMPType != 0 && trackedType, filterICMPv6Type)
+		add(selects(p.ICMPCode != 0, ZeroICMPCode), filterICMPv6Code)
+		add(selects(p.ICMPID != 0, ZeroICMPID), filterICMPv6ID)
+	default:
+		exact = exact && !p.selectsPorts(d.zero) && !p.selectsICMP(d.zero)
+	}
+	if family == netfilter.ProtoUnspec && flags != 0 {
+		return 0, false
+	}
+	return flags, exact
+}
+
+// The types of queries and of their answers (invmap in
+// net/netfilter/nf_conntrack_proto_icmp.c and _icmpv6.c). Type 0 is the echo
+// reply of ICMP.
+var (
+	trackedICMPTypes   = []uint8{0, 8, 13, 14, 15, 16, 17, 18}
+	trackedICMPv6Types = []uint8{128, 129, 139, 140}
+)
+
+// singleAddr returns the address that a field and its prefix select, and whether
+// it is all that they select by.
+func singleAddr(addr netip.Addr, p netip.Prefix) (netip.Addr, bool) {
+	switch {
+	case addr.IsValid():
+		return addr, true // it is in the prefix, or check had failed
+	case p.IsSingleIP():
+		return p.Addr(), true
+	}
+	return netip.Addr{}, !p.IsValid()
+}
+
+// dumpRequest returns the request for a dump of a message type.
+func (k *kernelFilter) dumpRequest(typ netfilter.MessageType) *request {
+	r := dumpRequest(netfilter.Header{
+		SubsystemID: netfilter.NFSubsysCTNetlink,
+		MessageType: typ,
+		Family:      k.family,
+	})
+	k.marshal(&r.enc)
+	return r
+}
+
+// flushRequest returns the request for a flush.
+func (k *kernelFilter) flushRequest() *request {
+	r := newRequest()
+	h := netfilter.Header{
+		SubsystemID: netfilter.NFSubsysCTNetlink,
+		MessageType: ctDelete,
+		Flags:       netlink.Acknowledge,
+		Family:      k.family,
+	}
+	if k.family != netfilter.ProtoUnspec {
+		h.Version = 1 // or the kernel does not look at the family
+	}
+	r.enc.Message(h)
+	k.marshal(&r.enc)
+	return r
+}
+
+// marshal appends the attributes of the request.
+func (k *kernelFilter) marshal(e *netfilter.Encoder) {
+	if k.mark {
+		e.Uint32(ctaMark, k.filter.Mark)
+		e.Uint32(ctaMarkMask, k.filter.Mask)
+	}
+	if k.status {
+		status, mask := k.filter.status()
+		e.Uint32(ctaStatus, uint32(status))
+		e.Uint32(ctaStatusMask, uint32(mask))
+	}
+	if k.zone {
+		e.Uint16(ctaZone, *k.filter.Zone)
+	}
+	if k.flags == [2]uint32{} {
+		return
+	}
+	filter := e.Nest(ctaFilter)
+	e.NativeUint32(ctaFilterOrigFlags, k.flags[0])
+	e.NativeUint32(ctaFilterReplyFlags, k.flags[1])
+	e.End(filter)
+	for i, d := range k.filter.directions() {
+		if k.flags[i] != 0 {
+			d.marshal(e, k.flags[i])
+		}
+	}
+}
+
+// marshal appends the fields of the tuple that flags stand for, and no others.
+func (d *filterDirection) marshal(e *netfilter.Encoder, flags uint32) {
+	tuple := e.Nest(d.attr)
+	source, _ := singleAddr(d.tuple.IP.SourceAddress, d.source)
+	dest, _ := singleAddr(d.tuple.IP.DestinationAddress, d.dest)
+	if flags&(filterIPSrc|filterIPDst) != 0 {
+		ip := e.Nest(ctaTupleIP)
+		if flags&filterIPSrc != 0 {
+			marshalAddr(e, source, ctaIPv4Src, ctaIPv6Src)
+		}
+		if flags&filterIPDst != 0 {
+			marshalAddr(e, dest, ctaIPv4Dst, ctaIPv6Dst)
+		}
+		e.End(ip)
+	}
+	if flags&filterProtoNum != 0 {
+		d.tuple.Proto.marshal(e)
+	}
+	e.End(tuple)
+}
