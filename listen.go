@@ -11,8 +11,9 @@ import (
 )
 
 // ErrOverrun says that the kernel dropped events, since the socket's receive
-// buffer was full. It satisfies errors.Is(ErrOverrun, unix.ENOBUFS). What comes
-// after it is received; what was lost can be found out by a dump.
+// buffer was full. It satisfies errors.Is(ErrOverrun, unix.ENOBUFS). It stands
+// among the events where the gap is: a dump made when it is seen shows what the
+// dropped events would have told, and what happens from then on is received.
 var ErrOverrun = netfilter.ErrOverrun
 
 // eventBuffer is the size of the receive buffer of a socket that listens. The

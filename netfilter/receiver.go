@@ -31,29 +31,49 @@ func (c *Conn) NewReceiver() (*Receiver, error) {
 // false. A message that cannot be used is passed as an error: it is malformed,
 // was too long (ErrTruncated) or is not the kernel's (ErrForeignSender).
 //
-// Receive returns an error if it received nothing. If that is ErrOverrun, the
-// kernel dropped events before those that come next, and receiving can go on.
+// If it returns ErrOverrun, the kernel dropped events at about this place among
+// those that were passed, and receiving can go on. Any other error lasts.
 func (r *Receiver) Receive(fn func(Message, error) bool) error {
 	n, err := r.io.receive()
-	if errors.Is(err, errNoBufferSpace) {
-		return ErrOverrun
+	if !errors.Is(err, errNoBufferSpace) {
+		if err != nil {
+			return r.c.fault(err)
+		}
+		r.pass(n, fn)
+		return nil
 	}
-	if err != nil {
-		return r.c.fault(err)
+	// The kernel says so ahead of the events that it had queued before, and
+	// drops all that come until these were read. That is where the gap is.
+	for {
+		n, err := r.io.receiveQueued()
+		if err != nil && !errors.Is(err, errNoBufferSpace) {
+			return r.c.fault(err)
+		}
+		if err == nil && !r.pass(n, fn) {
+			return nil
+		}
+		if err == nil && n < eventBatch {
+			return ErrOverrun
+		}
 	}
+}
+
+// pass passes the messages of the n datagrams that were received to fn, and
+// reports whether fn wants more.
+func (r *Receiver) pass(n int, fn func(Message, error) bool) bool {
 	for i := range n {
 		b, err := r.io.datagram(i)
 		if err != nil {
 			if !fn(Message{}, err) {
-				return nil
+				return false
 			}
 			continue
 		}
 		if !r.messages(b, r.io.nsid(i), fn) {
-			return nil
+			return false
 		}
 	}
-	return nil
+	return true
 }
 
 // messages passes the messages in b to fn, and reports whether fn wants more.

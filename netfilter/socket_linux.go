@@ -36,6 +36,7 @@ type socketIO struct {
 	buffers  [][]byte
 
 	received int
+	noWait   bool
 	sending  []byte
 	err      syscall.Errno
 
@@ -85,13 +86,28 @@ func (s *socketIO) setBuffer(i int, b []byte) {
 
 // receive waits for datagrams and returns how many it received.
 func (s *socketIO) receive() (int, error) {
+	s.noWait = false
+	return s.read()
+}
+
+// receiveQueued returns how many datagrams it received of those that are queued,
+// which may be none.
+func (s *socketIO) receiveQueued() (int, error) {
+	s.noWait = true
+	return s.read()
+}
+
+func (s *socketIO) read() (int, error) {
 	if err := s.raw.Read(s.receiveFunc); err != nil {
 		return 0, &netlink.OpError{Op: "receive", Err: err}
 	}
-	if s.err != 0 {
-		return 0, &netlink.OpError{Op: "receive", Err: os.NewSyscallError("recvmmsg", s.err)}
+	switch s.err {
+	case 0:
+		return s.received, nil
+	case unix.EAGAIN:
+		return 0, nil
 	}
-	return s.received, nil
+	return 0, &netlink.OpError{Op: "receive", Err: os.NewSyscallError("recvmmsg", s.err)}
 }
 
 // recvmmsg reports whether it is done, for syscall.RawConn.
@@ -108,7 +124,7 @@ func (s *socketIO) recvmmsg(fd uintptr) bool {
 			continue
 		}
 		s.received, s.err = int(n), err
-		return err != unix.EAGAIN
+		return err != unix.EAGAIN || s.noWait
 	}
 }
 
