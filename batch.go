@@ -186,7 +186,7 @@ func (b *batch) fail(index int, err error) {
 // overwritten once match has returned.
 //
 // A flow that vanished by itself is neither counted nor an error, and one that
-// was replaced meanwhile by another one with the same tuples is left alone. Any
+// replaced it meanwhile, with the same tuples, is left alone: see Flow.ID. Any
 // other error ends DeleteFunc, and so does the end of ctx; what was removed
 // until then is counted. As in a loop over Flows, a flow may come to match twice.
 func (c *Conn) DeleteFunc(ctx context.Context, f Filter, match func(*Flow) bool) (deleted int, err error) {

@@ -182,7 +182,11 @@ func (o op) append(e *netfilter.Encoder, f *Flow, flags netlink.HeaderFlags) err
 		f.marshalKeyInOneDirection(e)
 		e.Uint32(ctaID, f.ID)
 	}
-	return e.Err()
+	if err := e.Err(); err != nil {
+		e.Cancel()
+		return err
+	}
+	return nil
 }
 
 // again returns what to try after o has failed, if there is something.

@@ -13,8 +13,9 @@ import (
 // points to is the caller's: it is shared with no other Flow and never
 // overwritten.
 type Flow struct {
-	// ID tells this entry from a later one with the same tuples (CTA_ID). The
-	// kernel chooses it; Delete removes no entry with another one.
+	// ID tells this entry from a later one with the same tuples (CTA_ID), unless
+	// that one was put in the same place of the kernel's memory: the kernel
+	// computes it from both. Delete removes no entry with another one.
 	ID uint32
 	// Timeout is the number of seconds until the entry expires (CTA_TIMEOUT).
 	Timeout   uint32

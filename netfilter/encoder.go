@@ -28,10 +28,11 @@ func align(n int) int { return (n + 3) &^ 3 }
 // Integers are written in network byte order, as all of nfnetlink's attributes
 // want them but those that NativeUint32 is for.
 type Encoder struct {
-	buf   []byte
-	start int // of the current message
-	count int // of messages
-	err   error
+	buf    []byte
+	start  int // of the current message
+	before int // start of the message before it
+	count  int // of messages
+	err    error
 }
 
 // Reset empties e and keeps its buffer.
@@ -46,7 +47,7 @@ func (e *Encoder) Len() int { return len(e.buf) }
 // Message begins a message. Its sequence number is given to it when it is sent.
 func (e *Encoder) Message(h Header) {
 	e.finish()
-	e.start = len(e.buf)
+	e.before, e.start = e.start, len(e.buf)
 	e.count++
 
 	b := append(e.buf, 0, 0, 0, 0) // nlmsg_len, known in finish
@@ -55,6 +56,14 @@ func (e *Encoder) Message(h Header) {
 	b = append(b, 0, 0, 0, 0, 0, 0, 0, 0) // nlmsg_seq; nlmsg_pid, 0 to the kernel
 	b = append(b, byte(h.Family), h.Version)
 	e.buf = binary.BigEndian.AppendUint16(b, h.ResourceID)
+}
+
+// Cancel takes the current message back, with its error.
+func (e *Encoder) Cancel() {
+	e.buf = e.buf[:e.start]
+	e.start = e.before
+	e.count--
+	e.err = nil
 }
 
 // finish writes the length of the current message into its header.

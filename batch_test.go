@@ -1,0 +1,291 @@
+//go:build linux
+
+package conntrack_test
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/ti-mo/conntrack"
+	"github.com/ti-mo/conntrack/internal/nstest"
+	"github.com/ti-mo/conntrack/netfilter"
+)
+
+// requireBatchError asserts that err says which flows failed, and returns the
+// failures by the place in the batch.
+func requireBatchError(t *testing.T, err error, total int) map[int]error {
+	t.Helper()
+	var batch *conntrack.BatchError
+	require.ErrorAs(t, err, &batch)
+	require.Equal(t, total, batch.Total)
+	require.Len(t, batch.Unwrap(), len(batch.Failed))
+	failed := make(map[int]error)
+	last := -1
+	for _, e := range batch.Failed {
+		require.Greater(t, e.Index, last, "in the order of the batch")
+		last = e.Index
+		failed[e.Index] = e.Err
+	}
+	return failed
+}
+
+func TestBatch(t *testing.T) {
+	t.Parallel()
+	c := dial(t, nstest.New(t))
+	const n = 1000
+	flows := manyFlows(n)
+
+	require.NoError(t, c.CreateBatch(nil))
+	require.NoError(t, c.CreateBatch(flows))
+	for i := range flows {
+		flows[i].Mark = uint32(i)
+	}
+	require.NoError(t, c.UpdateBatch(flows))
+	table, err := c.Dump(nil)
+	require.NoError(t, err)
+	require.Len(t, table, n)
+	marks := make(map[uint32]bool)
+	for _, f := range table {
+		marks[f.Mark] = true
+	}
+	require.Len(t, marks, n, "each was updated by its own mark")
+	require.NoError(t, c.DeleteBatch(table))
+	table, err = c.Dump(nil)
+	require.NoError(t, err)
+	require.Empty(t, table)
+}
+
+// What fails here, and what the kernel refuses, is told by index; all else is
+// done.
+func TestBatchFailures(t *testing.T) {
+	t.Parallel()
+	c := dial(t, nstest.New(t))
+	const n = 1000
+	flows := manyFlows(n)
+	want := make(map[int]error)
+	for _, i := range []int{0, 1, 63, 64, 127, 128, 500, n - 1} {
+		create(t, c, flows[i])
+		want[i] = unix.EEXIST
+	}
+	for _, i := range []int{2, 129, n - 2} {
+		flows[i].Timeout = 0
+		want[i] = conntrack.ErrNeedTimeout
+	}
+	flows[300].TupleOrig.IP.SourceAddress = server6.Addr()
+	want[300] = conntrack.ErrBadIPTuple
+	flows[301].Labels = make([]byte, 1<<16)
+	want[301] = nil // too long for an attribute
+
+	err := c.CreateBatch(flows)
+	require.ErrorIs(t, err, unix.EEXIST)
+	require.ErrorIs(t, err, fs.ErrExist)
+	require.ErrorIs(t, err, conntrack.ErrNeedTimeout)
+	require.NotErrorIs(t, err, unix.ENOENT)
+	failed := requireBatchError(t, err, n)
+	require.Len(t, failed, len(want))
+	for i, err := range want {
+		require.Error(t, failed[i])
+		if err != nil {
+			require.ErrorIs(t, failed[i], err)
+		}
+	}
+	require.Contains(t, err.Error(), "create flow: 13 of 1000 failed, the first: flow 0: ")
+	stats, err := c.StatsGlobal()
+	require.NoError(t, err)
+	require.EqualValues(t, n-5, stats.Entries)
+}
+
+// The answers to failed requests take room in the receive buffer: none is lost,
+// however small that is.
+func TestBatchAllFail(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct{ n, readBuffer, writeBuffer int }{
+		"default buffers":   {n: 100_000},
+		"tiny read buffer":  {n: 1000, readBuffer: 1},
+		"small read buffer": {n: 10_000, readBuffer: 20_000},
+		"tiny write buffer": {n: 1000, writeBuffer: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := dial(t, nstest.New(t))
+			if test.readBuffer != 0 {
+				require.NoError(t, c.SetReadBuffer(test.readBuffer))
+			}
+			if test.writeBuffer != 0 {
+				require.NoError(t, c.SetWriteBuffer(test.writeBuffer))
+			}
+			flows := make([]conntrack.Flow, test.n)
+			for i := range flows {
+				flows[i] = newFlow(i % 1000)
+			}
+			for name, do := range map[string]func([]conntrack.Flow) error{
+				"update": c.UpdateBatch, "delete": c.DeleteBatch,
+			} {
+				failed := requireBatchError(t, do(flows), test.n)
+				require.Len(t, failed, test.n, name)
+				for _, err := range failed {
+					require.ErrorIs(t, err, unix.ENOENT)
+				}
+			}
+		})
+	}
+}
+
+func TestBatchClosed(t *testing.T) {
+	t.Parallel()
+	c := dial(t, nstest.New(t))
+	require.NoError(t, c.Close())
+	failed := requireBatchError(t, c.CreateBatch(manyFlows(300)), 300)
+	require.Len(t, failed, 300)
+	for _, err := range failed {
+		require.ErrorIs(t, err, fs.ErrClosed)
+	}
+}
+
+// Batches and single requests of several goroutines do not mix.
+func TestBatchConcurrent(t *testing.T) {
+	t.Parallel()
+	c := dial(t, nstest.New(t))
+	const workers, n = 4, 500
+	done := make(chan error, workers)
+	for w := range workers {
+		go func() {
+			flows := make([]conntrack.Flow, n)
+			for i := range flows {
+				flows[i] = newFlow(w*n + i)
+			}
+			err := c.CreateBatch(flows)
+			for i := range flows {
+				err = errors.Join(err, c.Delete(flows[i]))
+			}
+			if e := c.DeleteBatch(flows); err == nil && !errors.Is(e, unix.ENOENT) {
+				err = errors.New("flows were there after they had been deleted")
+			}
+			done <- err
+		}()
+	}
+	for range workers {
+		require.NoError(t, receive(t, done))
+	}
+}
+
+func TestDeleteFunc(t *testing.T) {
+	t.Parallel()
+	c := dial(t, nstest.New(t))
+	const n = 10_000
+	flows := manyFlows(n)
+	for i := range flows {
+		flows[i].Mark = uint32(i % 4)
+	}
+	require.NoError(t, c.CreateBatch(flows))
+
+	deleted, err := c.DeleteFunc(t.Context(), conntrack.Filter{Mark: 1, Mask: 1}, func(f *conntrack.Flow) bool {
+		require.NotZero(t, f.Mark&1, "selected by the filter")
+		return f.Mark == 3
+	})
+	require.NoError(t, err)
+	require.Equal(t, n/4, deleted)
+	left, err := c.Dump(nil)
+	require.NoError(t, err)
+	require.Len(t, left, n-n/4)
+	for _, f := range left {
+		require.NotEqual(t, uint32(3), f.Mark)
+	}
+
+	deleted, err = c.DeleteFunc(t.Context(), conntrack.Filter{}, func(*conntrack.Flow) bool { return false })
+	require.NoError(t, err)
+	require.Zero(t, deleted)
+}
+
+// Flows that go by themselves are neither counted nor errors, and a flow that
+// took the place of one with the same tuples stays.
+func TestDeleteFuncMeanwhile(t *testing.T) {
+	t.Parallel()
+	c := dial(t, nstest.New(t))
+	const n = 300
+	require.NoError(t, c.CreateBatch(manyFlows(n)))
+	gone, replaced, seen := 0, 0, 0
+	deleted, err := c.DeleteFunc(t.Context(), conntrack.Filter{Mask: 0xff}, func(f *conntrack.Flow) bool {
+		seen++
+		switch seen % 3 {
+		case 0:
+			require.NoError(t, c.Delete(*f))
+			gone++
+		case 1:
+			require.NoError(t, c.Delete(*f))
+			create(t, c, with(*f, func(f *conntrack.Flow) { f.Mark = 1 }))
+			// In the same memory it gets the same ID, and is taken for the same.
+			if get(t, c, *f).ID != f.ID {
+				replaced++
+			}
+		}
+		return true
+	})
+	require.NoError(t, err)
+	require.NotZero(t, replaced)
+	require.Equal(t, seen-gone-replaced, deleted)
+	left, err := c.Dump(nil)
+	require.NoError(t, err)
+	require.Len(t, left, replaced)
+	for _, f := range left {
+		require.EqualValues(t, 1, f.Mark)
+	}
+}
+
+func TestDeleteFuncEnds(t *testing.T) {
+	t.Parallel()
+	ns := nstest.New(t)
+	const n = 2000
+	fill := func(t *testing.T) *conntrack.Conn {
+		c := dial(t, ns)
+		require.NoError(t, c.Flush())
+		require.NoError(t, c.CreateBatch(manyFlows(n)))
+		return c
+	}
+	count := func(t *testing.T) int {
+		s, err := dial(t, ns).StatsGlobal()
+		require.NoError(t, err)
+		return int(s.Entries)
+	}
+	t.Run("cancelled", func(t *testing.T) {
+		c := fill(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		seen := 0
+		deleted, err := c.DeleteFunc(ctx, conntrack.Filter{}, func(*conntrack.Flow) bool {
+			if seen++; seen == n/2 {
+				cancel()
+			}
+			return true
+		})
+		require.ErrorIs(t, err, context.Canceled)
+		require.LessOrEqual(t, deleted, n/2)
+		require.NotZero(t, deleted)
+		require.Equal(t, n-deleted, count(t))
+		require.NoError(t, c.Create(newFlow6(1)), "the Conn goes on")
+	})
+	t.Run("closed", func(t *testing.T) {
+		c := fill(t)
+		seen := 0
+		deleted, err := c.DeleteFunc(t.Context(), conntrack.Filter{}, func(*conntrack.Flow) bool {
+			if seen++; seen == n/2 {
+				require.NoError(t, c.Close())
+			}
+			return true
+		})
+		require.ErrorIs(t, err, fs.ErrClosed)
+		require.Equal(t, n-deleted, count(t))
+	})
+	t.Run("contradiction", func(t *testing.T) {
+		deleted, err := dial(t, ns).DeleteFunc(t.Context(), conntrack.Filter{
+			Family: netfilter.ProtoIPv6,
+			Orig:   conntrack.Tuple{IP: conntrack.IPTuple{SourceAddress: server4.Addr()}},
+		}, func(*conntrack.Flow) bool { return true })
+		require.ErrorIs(t, err, conntrack.ErrFilterSelectsNothing)
+		require.Zero(t, deleted)
+	})
+}

@@ -1,0 +1,159 @@
+//go:build linux
+
+package conntrack_test
+
+import (
+	"context"
+	"io/fs"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ti-mo/conntrack"
+	"github.com/ti-mo/conntrack/internal/nstest"
+)
+
+// A Flow is the caller's: later ones do not change it.
+func TestFlowsAreKept(t *testing.T) {
+	t.Parallel()
+	c := dial(t, nstest.New(t))
+	const n = 3000
+	flows := manyFlows(n)
+	for i := range flows {
+		flows[i].TupleOrig.Proto.Protocol, flows[i].TupleReply.Proto.Protocol = 6, 6
+		flows[i].ProtoInfo.TCP = &conntrack.ProtoInfoTCP{State: uint8(1 + i%9)}
+		flows[i].Mark = uint32(1 + i%9)
+	}
+	require.NoError(t, c.CreateBatch(flows))
+	var kept []conntrack.Flow
+	for f, err := range c.Flows(t.Context(), conntrack.Filter{}, nil) {
+		require.NoError(t, err)
+		kept = append(kept, f)
+	}
+	require.Len(t, kept, n)
+	for _, f := range kept {
+		require.EqualValues(t, f.Mark, f.ProtoInfo.TCP.State)
+	}
+}
+
+// The loop body may do everything else with the Conn, another dump included.
+func TestFlowsBody(t *testing.T) {
+	t.Parallel()
+	c := dial(t, nstest.New(t))
+	const n = 1000
+	require.NoError(t, c.CreateBatch(manyFlows(n)))
+	seen := 0
+	for f, err := range c.Flows(t.Context(), conntrack.Filter{}, nil) {
+		require.NoError(t, err)
+		switch seen++; seen % 100 {
+		case 0:
+			inner := 0
+			for _, err := range c.Flows(t.Context(), conntrack.Filter{}, nil) {
+				require.NoError(t, err)
+				if inner++; inner == 10 {
+					break
+				}
+			}
+			_, err := c.Stats()
+			require.NoError(t, err)
+		case 1:
+			require.NoError(t, c.UpdateBatch([]conntrack.Flow{{TupleOrig: f.TupleOrig, Mark: 1}}))
+			require.EqualValues(t, 1, get(t, c, f).Mark)
+		default:
+			require.NoError(t, c.Delete(f))
+		}
+	}
+	stats, err := c.StatsGlobal()
+	require.NoError(t, err)
+	require.Less(t, stats.Entries, uint32(n/10))
+}
+
+// An iterator may be ranged over again: each range is a dump.
+func TestFlowsAgain(t *testing.T) {
+	t.Parallel()
+	c := dial(t, nstest.New(t))
+	flows := c.Flows(t.Context(), conntrack.Filter{}, nil)
+	for n := range 3 {
+		count := 0
+		for _, err := range flows {
+			require.NoError(t, err)
+			count++
+		}
+		require.Equal(t, n, count)
+		create(t, c, newFlow(n))
+	}
+}
+
+func TestFlowsEnd(t *testing.T) {
+	t.Parallel()
+	ns := nstest.New(t)
+	require.NoError(t, dial(t, ns).CreateBatch(manyFlows(2000)))
+	// last ranges over all flows, calls at when 100 were seen, and returns the
+	// error that ends the loop and how many flows came after.
+	last := func(c *conntrack.Conn, ctx context.Context, at func()) (after int, err error) {
+		seen := 0
+		for _, err = range c.Flows(ctx, conntrack.Filter{}, nil) {
+			if err != nil {
+				continue
+			}
+			if seen++; seen == 100 {
+				at()
+			}
+			if seen > 100 {
+				after++
+			}
+		}
+		return after, err
+	}
+	t.Run("cancelled", func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		c := dial(t, ns)
+		after, err := last(c, ctx, cancel)
+		require.ErrorIs(t, err, context.Canceled)
+		require.Zero(t, after)
+		after, err = last(c, t.Context(), func() {})
+		require.NoError(t, err, "the Conn goes on")
+		require.Equal(t, 1900, after)
+	})
+	t.Run("cancelled before", func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		_, err := last(dial(t, ns), ctx, func() { t.Error("a flow was yielded") })
+		require.ErrorIs(t, err, context.Canceled)
+	})
+	t.Run("closed", func(t *testing.T) {
+		c := dial(t, ns)
+		after, err := last(c, t.Context(), func() { require.NoError(t, c.Close()) })
+		require.ErrorIs(t, err, fs.ErrClosed)
+		require.Less(t, after, 1900, "what was received before")
+	})
+	t.Run("panic", func(t *testing.T) {
+		c := dial(t, ns)
+		require.Panics(t, func() { _, _ = last(c, t.Context(), func() { panic("in the loop") }) })
+		require.Len(t, slices.Collect(keys(c.Flows(t.Context(), conntrack.Filter{}, nil))), 2000)
+	})
+}
+
+// keys leaves out the errors of an iterator.
+func keys[T any](seq func(func(T, error) bool)) func(func(T) bool) {
+	return func(yield func(T) bool) {
+		for v := range seq {
+			if !yield(v) {
+				return
+			}
+		}
+	}
+}
+
+// Dump asks how many entries there are, and does not copy as it grows.
+func TestDumpSize(t *testing.T) {
+	t.Parallel()
+	c := dial(t, nstest.New(t))
+	const n = 5000
+	require.NoError(t, c.CreateBatch(manyFlows(n)))
+	flows, err := c.Dump(nil)
+	require.NoError(t, err)
+	require.Len(t, flows, n)
+	require.LessOrEqual(t, cap(flows), n*11/10)
+}
