@@ -69,7 +69,8 @@ type Counter struct {
 // Timestamp says when a flow began and ended (CTA_TIMESTAMP), if the sysctl
 // net.netfilter.nf_conntrack_timestamp was set when it began. Times are the zero
 // Time where the kernel gave none; a flow has an end only in its
-// EventDestroy.
+// EventDestroy. What it is overdue, some milliseconds, the kernel takes off the
+// end of a flow that timed out, so that it may lie before the start.
 type Timestamp struct {
 	Start time.Time
 	Stop  time.Time

@@ -39,8 +39,9 @@ func (e *FlowError) Error() string { return fmt.Sprintf("flow %d: %v", e.Index, 
 func (e *FlowError) Unwrap() error { return e.Err }
 
 func (e *BatchError) Error() string {
-	return fmt.Sprintf("conntrack: %s: %d of %d failed, the first: %v",
-		e.Op, len(e.Failed), e.Total, &e.Failed[0])
+	first := &e.Failed[0]
+	return fmt.Sprintf("conntrack: %s: %d of %d failed, the first: %v%s",
+		e.Op, len(e.Failed), e.Total, first, hint(e.Op, first))
 }
 
 // Unwrap returns the failures, each a *FlowError.

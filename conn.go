@@ -254,6 +254,10 @@ func (c *Conn) get(f *Flow, typ netfilter.MessageType) (Flow, error) {
 // StatusAssured where the flow has them, or the kernel answers EBUSY. Changes of
 // the flags about NAT, sequence numbers, the helper and offloading are ignored by
 // the kernel without a word.
+//
+// The kernel changes helper, timeout, status, protocol state, mark, sequence
+// adjustment, SYN proxy and labels, in this order, and stops at the first that it
+// refuses: an update that returns an error may have been carried out in part.
 func (c *Conn) Update(f Flow) error { return c.do(opUpdate, &f) }
 
 // Delete removes the flow that has one of the tuples of f, and its zone. If f.ID
@@ -263,7 +267,7 @@ func (c *Conn) Update(f Flow) error { return c.do(opUpdate, &f) }
 func (c *Conn) Delete(f Flow) error { return c.do(opDelete, &f) }
 
 // CreateExpect adds an expectation. Its master must be in the table and be
-// under the care of a helper; if ex.HelpName is set, of that one or of any.
+// under the care of a helper.
 func (c *Conn) CreateExpect(ex Expect) error {
 	const name = "create expectation"
 	r := newRequest()

@@ -42,18 +42,22 @@ type OpError struct {
 }
 
 func (e *OpError) Error() string {
-	hint := ""
-	if errors.Is(e.Err, fs.ErrPermission) {
-		hint = "run as root, or with CAP_NET_ADMIN in the user namespace that owns the network namespace"
-		if e.Op == opNames[opUpdate] {
-			hint = "a flow with StatusFixedTimeout keeps its timeout; otherwise " + hint
-		}
-		hint = " (" + hint + ")"
-	}
 	if e.Tuple == (Tuple{}) {
-		return fmt.Sprintf("conntrack: %s: %v%s", e.Op, e.Err, hint)
+		return fmt.Sprintf("conntrack: %s: %v%s", e.Op, e.Err, hint(e.Op, e.Err))
 	}
-	return fmt.Sprintf("conntrack: %s %s: %v%s", e.Op, e.Tuple, e.Err, hint)
+	return fmt.Sprintf("conntrack: %s %s: %v%s", e.Op, e.Tuple, e.Err, hint(e.Op, e.Err))
+}
+
+// hint returns what to do about an error that does not say so, in brackets.
+func hint(op string, err error) string {
+	if !errors.Is(err, fs.ErrPermission) {
+		return ""
+	}
+	const privilege = "run as root, or with CAP_NET_ADMIN in the user namespace that owns the network namespace"
+	if op == opNames[opUpdate] {
+		return " (a flow with StatusFixedTimeout keeps its timeout; otherwise " + privilege + ")"
+	}
+	return " (" + privilege + ")"
 }
 
 // Unwrap returns e.Err.

@@ -9,24 +9,28 @@ import "github.com/ti-mo/conntrack/netfilter"
 type Expect struct {
 	// ID tells this entry from others (CTA_EXPECT_ID). The kernel chooses it.
 	// Timeout is the number of seconds until the entry expires
-	// (CTA_EXPECT_TIMEOUT).
+	// (CTA_EXPECT_TIMEOUT). For a new entry the kernel takes it from the helper's
+	// policy for Class.
 	ID, Timeout uint32
 
 	// TupleMaster is the original direction of the master, Tuple the direction
 	// of the first packet to come. Only those bits of Tuple that Mask has set
-	// are compared. A Mask without protocol takes that of Tuple.
+	// are compared, of the source; the kernel compares all of the destination. A
+	// Mask without protocol takes that of Tuple.
 	TupleMaster, Tuple, Mask Tuple
 
+	// Zone is the zone of the master, for CreateExpect. The kernel does not send
+	// it.
 	Zone uint16
 
-	// HelpName is the helper that is to follow the new flow, and Function the
-	// kernel's function that is called for its first packet (CTA_EXPECT_FN), such
-	// as nat-follow-master.
+	// HelpName is the master's helper; the kernel ignores it in CreateExpect.
+	// Function is the kernel's function that is called for the expected flow's
+	// first packet (CTA_EXPECT_FN), such as nat-follow-master.
 	HelpName, Function string
 
 	// Flags are those of linux/netfilter/nf_conntrack_common.h: 1 permanent
 	// (NF_CT_EXPECT_PERMANENT), 2 inactive (NF_CT_EXPECT_INACTIVE), 4 of user
-	// space (NF_CT_EXPECT_USERSPACE). Class is the number of the helper's
+	// space (NF_CT_EXPECT_USERSPACE, which cannot be set). Class is the number of the helper's
 	// policy, which limits how many expectations a master has and for how long.
 	Flags, Class uint32
 

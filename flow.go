@@ -44,6 +44,11 @@ type Flow struct {
 	// Labels are a bit set of 16 bytes (CTA_LABELS), as the kernel lays it out:
 	// 32-bit words in the machine's byte order. In an Update, LabelsMask says
 	// which bits are to be changed (CTA_LABELS_MASK); the kernel does not send it.
+	//
+	// Flows have room for labels only where a rule of the network namespace uses
+	// labels. Without it, or with a length that is no multiple of 4, Update gives
+	// ENOSPC or EINVAL, and the kernel creates a flow without labels and without a
+	// word.
 	Labels, LabelsMask []byte
 
 	// Mark is the flow's mark (CTA_MARK), and Use the kernel's reference count

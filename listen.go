@@ -45,6 +45,10 @@ type EventOptions struct {
 // ended, errors.Is(err, fs.ErrClosed) when the Conn was closed, or neither if
 // the socket failed.
 //
+// Flows that began when nobody listened, in any network namespace, have no
+// events, unless the sysctl net.netfilter.nf_conntrack_events is 1; nor do their
+// expectations.
+//
 // The loop body may call any method of the Conn. While it takes its time, the
 // kernel's buffer fills up: it holds some thousand events, unless SetReadBuffer
 // was called.
@@ -136,7 +140,7 @@ func (w *watch) report(err error) bool {
 }
 
 // Listen sends the events of the given groups to evChan, until the Conn is
-// closed. It takes numWorkers goroutines; with more than one, the order of events
+// closed. As to which flows have events, see Events. It takes numWorkers goroutines; with more than one, the order of events
 // is lost. It may be called once on a Conn. When it returns, events of what
 // happens from then on are caught.
 //

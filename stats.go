@@ -9,7 +9,7 @@ type Stats struct {
 	Found         uint32 // lookups that found an entry
 	Invalid       uint32 // packets that cannot be tracked
 	Ignore        uint32 // packets that were tracked already; not counted since Linux 5.9
-	Insert        uint32 // entries added; not counted since Linux 5.9
+	Insert        uint32 // entries added; since Linux 5.9 only those of Create
 	InsertFailed  uint32 // entries not added, mostly since there was one already
 	Drop          uint32 // packets dropped, since no entry could be made or added
 	EarlyDrop     uint32 // entries removed to make room in a full table

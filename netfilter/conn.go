@@ -35,14 +35,9 @@ type Conn struct {
 // settings are what was set on a Conn, for Sibling.
 type settings struct {
 	mu          sync.Mutex
-	options     []connOption
+	options     map[netlink.ConnOption]bool
 	readBuffer  int
 	writeBuffer int
-}
-
-type connOption struct {
-	option netlink.ConnOption
-	enable bool
 }
 
 // replyBufferSize holds the longest datagram that the kernel sends in a dump
@@ -132,8 +127,8 @@ func (c *Conn) sameNamespace(s *Conn, config *netlink.Config) (*Conn, error) {
 func (c *Conn) apply(s *settings) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, o := range s.options {
-		if err := c.SetOption(o.option, o.enable); err != nil {
+	for option, enable := range s.options {
+		if err := c.SetOption(option, enable); err != nil {
 			return err
 		}
 	}
@@ -163,7 +158,10 @@ func (c *Conn) SetOption(option netlink.ConnOption, enable bool) error {
 	}
 	c.setup.mu.Lock()
 	defer c.setup.mu.Unlock()
-	c.setup.options = append(c.setup.options, connOption{option, enable})
+	if c.setup.options == nil {
+		c.setup.options = make(map[netlink.ConnOption]bool)
+	}
+	c.setup.options[option] = enable
 	return nil
 }
 
@@ -313,7 +311,7 @@ func (c *Conn) exchange(e *Encoder, x *exchange) error {
 // replies receives until x has ended.
 func (c *Conn) replies(x *exchange) error {
 	for !x.done {
-		n, err := c.io.receive()
+		n, err := c.io.receive(true)
 		if err != nil {
 			return c.fault(err)
 		}

@@ -58,7 +58,8 @@ func (e *Encoder) Message(h Header) {
 	e.buf = binary.BigEndian.AppendUint16(b, h.ResourceID)
 }
 
-// Cancel takes the current message back, with its error.
+// Cancel takes the current message back, with its error. It may not be called
+// again before the next Message.
 func (e *Encoder) Cancel() {
 	e.buf = e.buf[:e.start]
 	e.start = e.before

@@ -14,6 +14,8 @@ const (
 type Receiver struct {
 	c  *Conn
 	io *socketIO
+
+	overrun bool // the kernel dropped events, which is still to be told
 }
 
 // NewReceiver returns a Receiver for c. Requests on the same Conn would take
@@ -32,29 +34,37 @@ func (c *Conn) NewReceiver() (*Receiver, error) {
 // was too long (ErrTruncated) or is not the kernel's (ErrForeignSender).
 //
 // If it returns ErrOverrun, the kernel dropped events at about this place among
-// those that were passed, and receiving can go on. Any other error lasts.
+// those that were passed, and receiving can go on. So it can when a deadline has
+// passed and another one is set. Any other error lasts.
 func (r *Receiver) Receive(fn func(Message, error) bool) error {
-	n, err := r.io.receive()
-	if !errors.Is(err, errNoBufferSpace) {
-		if err != nil {
-			return r.c.fault(err)
-		}
-		r.pass(n, fn)
-		return nil
-	}
-	// The kernel says so ahead of the events that it had queued before, and
-	// drops all that come until these were read. That is where the gap is.
 	for {
-		n, err := r.io.receiveQueued()
-		if err != nil && !errors.Is(err, errNoBufferSpace) {
-			return r.c.fault(err)
+		n, err := r.receive()
+		if err != nil {
+			return err
 		}
-		if err == nil && !r.pass(n, fn) {
+		more := r.pass(n, fn)
+		switch {
+		case !r.overrun || !more:
 			return nil
-		}
-		if err == nil && n < eventBatch {
+		case n < eventBatch:
+			r.overrun = false
 			return ErrOverrun
 		}
+	}
+}
+
+// receive receives the datagrams that have arrived, and waits for one if there
+// is nothing to tell.
+//
+// The kernel reports an overrun ahead of the events that it had queued before,
+// and drops all that come until these were read: that is where the gap is.
+func (r *Receiver) receive() (int, error) {
+	for {
+		n, err := r.io.receive(!r.overrun)
+		if !errors.Is(err, errNoBufferSpace) {
+			return n, r.c.fault(err)
+		}
+		r.overrun = true
 	}
 }
 

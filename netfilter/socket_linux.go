@@ -36,7 +36,7 @@ type socketIO struct {
 	buffers  [][]byte
 
 	received int
-	noWait   bool
+	wait     bool
 	sending  []byte
 	err      syscall.Errno
 
@@ -84,20 +84,10 @@ func (s *socketIO) setBuffer(i int, b []byte) {
 	s.iovs[i].SetLen(len(b))
 }
 
-// receive waits for datagrams and returns how many it received.
-func (s *socketIO) receive() (int, error) {
-	s.noWait = false
-	return s.read()
-}
-
-// receiveQueued returns how many datagrams it received of those that are queued,
-// which may be none.
-func (s *socketIO) receiveQueued() (int, error) {
-	s.noWait = true
-	return s.read()
-}
-
-func (s *socketIO) read() (int, error) {
+// receive returns how many datagrams it received. If wait is set, it waits for
+// the first.
+func (s *socketIO) receive(wait bool) (int, error) {
+	s.wait = wait
 	if err := s.raw.Read(s.receiveFunc); err != nil {
 		return 0, &netlink.OpError{Op: "receive", Err: err}
 	}
@@ -124,7 +114,7 @@ func (s *socketIO) recvmmsg(fd uintptr) bool {
 			continue
 		}
 		s.received, s.err = int(n), err
-		return err != unix.EAGAIN || s.noWait
+		return err != unix.EAGAIN || !s.wait
 	}
 }
 

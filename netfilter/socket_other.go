@@ -27,8 +27,7 @@ type socketIO struct{}
 
 func newSocketIO(syscall.RawConn, int, int) *socketIO { return &socketIO{} }
 
-func (*socketIO) receive() (int, error)        { return 0, errUnsupported }
-func (*socketIO) receiveQueued() (int, error)  { return 0, errUnsupported }
+func (*socketIO) receive(bool) (int, error)    { return 0, errUnsupported }
 func (*socketIO) datagram(int) ([]byte, error) { return nil, errUnsupported }
 func (*socketIO) nsid(int) int                 { return -1 }
 func (*socketIO) send([]byte) error            { return errUnsupported }
