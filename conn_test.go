@@ -3,20 +3,28 @@
 package conntrack_test
 
 import (
+	"context"
+	"errors"
+	"io/fs"
 	"net/netip"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
 	"testing"
 
 	"github.com/mdlayher/netlink"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
 	"github.com/ti-mo/conntrack"
 	"github.com/ti-mo/conntrack/internal/nstest"
 	"github.com/ti-mo/conntrack/netfilter"
-	"golang.org/x/sys/unix"
 )
 
 func TestMain(m *testing.M) { nstest.Main(m) }
 
-// dial returns a Conn in a network namespace of the test's own.
+// dial returns a Conn in ns.
 func dial(t testing.TB, ns *nstest.NS) *conntrack.Conn {
 	t.Helper()
 	c, err := conntrack.Dial(ns.Config())
@@ -25,42 +33,450 @@ func dial(t testing.TB, ns *nstest.NS) *conntrack.Conn {
 	return c
 }
 
-func TestSmoke(t *testing.T) {
-	t.Parallel()
-	ns := nstest.New(t, nstest.Accounting(), nstest.Timestamps())
-	c := dial(t, ns)
+// A call is a use of a method, with arguments that there is nothing wrong with.
+type call struct {
+	name string
+	do   func(c *conntrack.Conn) error
+}
 
-	evs := make(chan conntrack.Event, 16)
-	_, err := c.Listen(evs, 1, netfilter.GroupsCT)
-	require.NoError(t, err)
-
-	f := conntrack.NewFlow(6, conntrack.StatusAssured|conntrack.StatusSeenReply, netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2"), 1000, 80, 120, 7)
-	require.NoError(t, c.Create(f))
-	require.ErrorIs(t, c.Create(f), unix.EEXIST)
-	g, err := c.Get(f)
-	require.NoError(t, err)
-	t.Logf("%+v", g)
-	t.Log(<-evs)
-	f.Mark = 8
-	require.NoError(t, c.Update(f))
-	t.Log(<-evs)
-	fl, err := c.Dump(nil)
-	require.NoError(t, err)
-	require.Len(t, fl, 1)
-	for i := 0; i < 3; i++ {
-		fl, err = c.DumpFilter(conntrack.Filter{Mark: 7, Mask: 0xff}, nil)
-		require.NoError(t, err)
-		require.Len(t, fl, 0)
+// calls has all methods that use a socket, but for Close.
+func calls() []call {
+	f := newFlow(1)
+	return []call{
+		{"Create", func(c *conntrack.Conn) error { return c.Create(f) }},
+		{"Update", func(c *conntrack.Conn) error { return c.Update(f) }},
+		{"Delete", func(c *conntrack.Conn) error { return c.Delete(f) }},
+		{"CreateExpect", func(c *conntrack.Conn) error { return c.CreateExpect(newExpect(f, server4)) }},
+		{"Flush", func(c *conntrack.Conn) error { return c.Flush() }},
+		{"FlushFilter", func(c *conntrack.Conn) error { return c.FlushFilter(conntrack.Filter{Mark: 1, Mask: 1}) }},
+		{"Get", func(c *conntrack.Conn) error {
+			_, err := c.Get(f)
+			return err
+		}},
+		{"Dump", func(c *conntrack.Conn) error {
+			_, err := c.Dump(nil)
+			return err
+		}},
+		{"DumpFilter", func(c *conntrack.Conn) error {
+			_, err := c.DumpFilter(conntrack.Filter{Mark: 1, Mask: 1}, nil)
+			return err
+		}},
+		{"DumpExpect", func(c *conntrack.Conn) error {
+			_, err := c.DumpExpect()
+			return err
+		}},
+		{"Flows", func(c *conntrack.Conn) error {
+			for _, err := range c.Flows(context.Background(), conntrack.Filter{}, nil) {
+				return err
+			}
+			return nil
+		}},
+		{"Expects", func(c *conntrack.Conn) error {
+			for _, err := range c.Expects(context.Background()) {
+				return err
+			}
+			return nil
+		}},
+		{"Stats", func(c *conntrack.Conn) error {
+			_, err := c.Stats()
+			return err
+		}},
+		{"StatsExpect", func(c *conntrack.Conn) error {
+			_, err := c.StatsExpect()
+			return err
+		}},
+		{"StatsGlobal", func(c *conntrack.Conn) error {
+			_, err := c.StatsGlobal()
+			return err
+		}},
+		{"CreateBatch", func(c *conntrack.Conn) error { return c.CreateBatch([]conntrack.Flow{f}) }},
+		{"UpdateBatch", func(c *conntrack.Conn) error { return c.UpdateBatch([]conntrack.Flow{f}) }},
+		{"DeleteBatch", func(c *conntrack.Conn) error { return c.DeleteBatch([]conntrack.Flow{f}) }},
+		{"DeleteFunc", func(c *conntrack.Conn) error {
+			_, err := c.DeleteFunc(context.Background(), conntrack.Filter{}, func(*conntrack.Flow) bool { return true })
+			return err
+		}},
+		{"Events", func(c *conntrack.Conn) error {
+			ctx, cancel := context.WithCancel(context.Background())
+			opts := &conntrack.EventOptions{Joined: cancel}
+			for _, err := range c.Events(ctx, netfilter.GroupsCT, opts) {
+				if !errors.Is(err, context.Canceled) {
+					return err
+				}
+			}
+			return nil
+		}},
+		{"Listen", func(c *conntrack.Conn) error {
+			_, err := c.Listen(make(chan conntrack.Event), 1, netfilter.GroupsCT)
+			return err
+		}},
 	}
-	require.NoError(t, c.Delete(g))
-	err = c.Delete(g)
-	t.Log(err)
-	require.ErrorIs(t, err, unix.ENOENT)
-	t.Log(<-evs)
-	st, err := c.Stats()
+}
+
+func TestClosed(t *testing.T) {
+	t.Parallel()
+	c := dial(t, nstest.New(t))
+	require.NoError(t, c.Close())
+	require.NoError(t, c.Close())
+
+	all := append(calls(),
+		call{"SetOption", func(c *conntrack.Conn) error { return c.SetOption(netlink.NoENOBUFS, true) }},
+		call{"SetReadBuffer", func(c *conntrack.Conn) error { return c.SetReadBuffer(4096) }},
+		call{"SetWriteBuffer", func(c *conntrack.Conn) error { return c.SetWriteBuffer(4096) }},
+	)
+	for _, call := range all {
+		t.Run(call.name, func(t *testing.T) {
+			requireOpError(t, call.do(c), fs.ErrClosed)
+		})
+	}
+}
+
+// requireOpError asserts that err is of the type that its method returns.
+func requireOpError(t testing.TB, err, want error) {
+	t.Helper()
+	require.ErrorIs(t, err, want)
+	var op *conntrack.OpError
+	var batch *conntrack.BatchError
+	require.True(t, errors.As(err, &op) || errors.As(err, &batch), "%T", err)
+}
+
+// TestUnprivileged asserts that the errors of who may not do things say so, and
+// that a Conn works once they may.
+func TestUnprivileged(t *testing.T) {
+	t.Parallel()
+	ns := nstest.New(t)
+	c := dial(t, ns)
+	create(t, c, newFlow(1))
+	for _, call := range calls() {
+		t.Run(call.name, func(t *testing.T) {
+			var err error
+			ns.Do(func() error {
+				return withoutCapability(unix.CAP_NET_ADMIN, func() { err = call.do(c) })
+			})
+			requireOpError(t, err, fs.ErrPermission)
+			require.ErrorIs(t, err, unix.EPERM)
+			require.ErrorContains(t, err, "root")
+			require.ErrorContains(t, err, "CAP_NET_ADMIN")
+		})
+	}
+	require.NoError(t, c.Delete(newFlow(1)))
+	listen(t, c, netfilter.GroupsCT)
+}
+
+// TestNetAdmin asserts that nothing takes CAP_SYS_ADMIN where the thread is in the
+// namespace already.
+func TestNetAdmin(t *testing.T) {
+	t.Parallel()
+	ns := nstest.New(t)
+	ns.Do(func() error {
+		return withoutCapability(unix.CAP_SYS_ADMIN, func() {
+			c, err := conntrack.Dial(nil)
+			require.NoError(t, err)
+			defer c.Close()
+			for _, call := range calls() {
+				if call.name == "CreateExpect" {
+					continue // which takes a master
+				}
+				err := call.do(c)
+				switch call.name {
+				case "Get": // after Flush
+					require.ErrorIs(t, err, unix.ENOENT)
+				default:
+					require.NoError(t, err, call.name)
+				}
+			}
+		})
+	})
+}
+
+// withoutCapability calls fn on the calling thread, which must be locked, without
+// the capability. Others keep it.
+func withoutCapability(capability int, fn func()) (err error) {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		return err
+	}
+	before := data
+	data[capability/32].Effective &^= 1 << (capability % 32)
+	if err := unix.Capset(&header, &data[0]); err != nil {
+		return err
+	}
+	defer func() { err = unix.Capset(&header, &before[0]) }()
+	fn()
+	return nil
+}
+
+// TestBadInput asserts that what cannot be meant is found before anything is
+// sent: the error is the same where nothing can be sent any more.
+func TestBadInput(t *testing.T) {
+	t.Parallel()
+	good, good6 := newFlow(1), newFlow6(1)
+	tuple := good.TupleOrig
+	noSource, noDestination, mixed := tuple, tuple, tuple
+	noSource.IP.SourceAddress = netip.Addr{}
+	noDestination.IP.DestinationAddress = netip.Addr{}
+	mixed.IP.DestinationAddress = good6.TupleOrig.IP.DestinationAddress
+	long := strings.Repeat("x", 70_000)
+
+	type method = func(*conntrack.Conn, conntrack.Flow) error
+	methods := map[string]method{
+		"Create": (*conntrack.Conn).Create,
+		"Update": (*conntrack.Conn).Update,
+		"Delete": (*conntrack.Conn).Delete,
+		"Get": func(c *conntrack.Conn, f conntrack.Flow) error {
+			_, err := c.Get(f)
+			return err
+		},
+	}
+
+	type test struct {
+		name string
+		do   func(c *conntrack.Conn) error
+		want error
+		text string
+	}
+	var tests []test
+	badFlow := func(method, what string, f conntrack.Flow, want error, text string) {
+		tests = append(tests, test{method + " " + what, func(c *conntrack.Conn) error { return methods[method](c, f) }, want, text})
+	}
+	for name := range methods {
+		badFlow(name, "without tuples", conntrack.Flow{Timeout: 1}, conntrack.ErrNeedTuples, "tuple")
+		for what, bad := range map[string]conntrack.Tuple{
+			"without source":      noSource,
+			"without destination": noDestination,
+			"with protocol alone": {Proto: tuple.Proto},
+			"of two families":     mixed,
+		} {
+			badFlow(name, "original "+what, with(good, func(f *conntrack.Flow) { f.TupleOrig = bad }), conntrack.ErrBadIPTuple, "family")
+			badFlow(name, "reply "+what, with(good, func(f *conntrack.Flow) { f.TupleReply = bad }), conntrack.ErrBadIPTuple, "family")
+			if name == "Create" {
+				badFlow(name, "master "+what, with(good, func(f *conntrack.Flow) { f.TupleMaster = bad }), conntrack.ErrBadIPTuple, "family")
+			}
+		}
+		badFlow(name, "with reply of another family", with(good, func(f *conntrack.Flow) { f.TupleReply = good6.TupleReply }),
+			conntrack.ErrBadIPTuple, "family")
+	}
+	badFlow("Create", "without timeout", with(good, func(f *conntrack.Flow) { f.Timeout = 0 }), conntrack.ErrNeedTimeout, "timeout")
+	badFlow("Update", "with master", with(good, func(f *conntrack.Flow) { f.TupleMaster = tuple }), conntrack.ErrUpdateMaster, "TupleMaster")
+	for _, name := range []string{"Create", "Update"} {
+		badFlow(name, "with long helper", with(good, func(f *conntrack.Flow) { f.Helper.Name = long }), nil, "70001 bytes")
+		badFlow(name, "with long helper info", with(good, func(f *conntrack.Flow) { f.Helper.Info = []byte(long) }), nil, "70000 bytes")
+		badFlow(name, "with helper too long together", with(good, func(f *conntrack.Flow) {
+			f.Helper = conntrack.Helper{Name: long[:40_000], Info: []byte(long[:40_000])}
+		}), nil, "nested attribute")
+		badFlow(name, "with long labels", with(good, func(f *conntrack.Flow) { f.Labels = []byte(long) }), nil, "70000 bytes")
+		badFlow(name, "with long labels mask", with(good, func(f *conntrack.Flow) { f.LabelsMask = []byte(long) }), nil, "70000 bytes")
+	}
+
+	badExpect := func(name string, change func(*conntrack.Expect), want error, text string) {
+		ex := newExpect(good, server4)
+		change(&ex)
+		tests = append(tests, test{"CreateExpect " + name, func(c *conntrack.Conn) error { return c.CreateExpect(ex) }, want, text})
+	}
+	badExpect("without tuple", func(ex *conntrack.Expect) { ex.Tuple = conntrack.Tuple{} }, conntrack.ErrExpectNeedTuples, "Tuple")
+	badExpect("without mask", func(ex *conntrack.Expect) { ex.Mask = conntrack.Tuple{} }, conntrack.ErrExpectNeedTuples, "Mask")
+	badExpect("without master", func(ex *conntrack.Expect) { ex.TupleMaster = conntrack.Tuple{} }, conntrack.ErrExpectNeedTuples, "TupleMaster")
+	badExpect("with tuple of two families", func(ex *conntrack.Expect) { ex.Tuple = mixed }, conntrack.ErrBadIPTuple, "family")
+	badExpect("with mask of another family", func(ex *conntrack.Expect) { ex.Mask = good6.TupleOrig }, conntrack.ErrBadIPTuple, "family")
+	badExpect("with NAT of another family", func(ex *conntrack.Expect) { ex.NAT.Tuple = good6.TupleOrig }, conntrack.ErrBadIPTuple, "family")
+	badExpect("with long helper", func(ex *conntrack.Expect) { ex.HelpName = long }, nil, "70001 bytes")
+	badExpect("with long function", func(ex *conntrack.Expect) { ex.Function = long }, nil, "70001 bytes")
+	tests = append(tests, test{"Listen without workers", func(c *conntrack.Conn) error {
+		errs, err := c.Listen(make(chan conntrack.Event), 0, netfilter.GroupsCT)
+		require.Nil(t, errs)
+		return err
+	}, conntrack.ErrNoWorkers, "worker"})
+
+	ns := nstest.New(t)
+	c := dial(t, ns)
+	closed := dial(t, ns)
+	require.NoError(t, closed.Close())
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			for _, c := range []*conntrack.Conn{c, closed} {
+				err := tt.do(c)
+				require.Error(t, err)
+				require.NotErrorIs(t, err, fs.ErrClosed)
+				require.ErrorContains(t, err, tt.text)
+				require.LessOrEqual(t, len(err.Error()), 1000)
+				if tt.want != nil {
+					require.ErrorIs(t, err, tt.want)
+				}
+				var op *conntrack.OpError
+				require.ErrorAs(t, err, &op)
+				var errno unix.Errno
+				require.NotErrorAs(t, err, &errno)
+			}
+		})
+	}
+	require.Zero(t, ns.Count())
+	// After all that it works.
+	create(t, c, good)
+	requireFlow(t, good, dumpOne(t, c))
+}
+
+// TestOpError asserts what can be found out from an error, and that the
+// kernel's own words are in it.
+func TestOpError(t *testing.T) {
+	t.Parallel()
+	c := dial(t, nstest.New(t))
+	f := flowBetween(unix.IPPROTO_TCP, client4, server4)
+
+	err := c.Delete(f)
+	var op *conntrack.OpError
+	require.ErrorAs(t, err, &op)
+	require.Equal(t, "delete flow", op.Op)
+	require.Equal(t, f.TupleOrig, op.Tuple)
+	var nl *netlink.OpError
+	require.ErrorAs(t, err, &nl)
+	require.Equal(t, unix.ENOENT, nl.Err)
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	require.EqualError(t, err, "conntrack: delete flow <tcp, Src: 127.0.0.2:40000, Dst: 127.0.0.1:8080>: netlink receive: no such file or directory")
+
+	_, err = c.Get(conntrack.Flow{TupleReply: f.TupleReply})
+	require.ErrorAs(t, err, &op)
+	require.Equal(t, f.TupleReply, op.Tuple)
+
+	f.Labels = make([]byte, 17)
+	err = c.Create(f)
+	require.ErrorIs(t, err, unix.ERANGE)
+	require.ErrorAs(t, err, &nl)
+	require.NotEmpty(t, nl.Message)
+	require.NotZero(t, nl.Offset)
+	require.ErrorContains(t, err, nl.Message)
+}
+
+func TestDialBadNamespace(t *testing.T) {
+	nstest.Require(t)
+	null, err := os.Open(os.DevNull)
 	require.NoError(t, err)
-	t.Log(st)
-	t.Log(c.StatsExpect())
-	t.Log(c.StatsGlobal())
-	_ = netlink.Dump
+	defer null.Close()
+	leaksNothing(t, func() {
+		for name, tt := range map[string]struct {
+			fd   int
+			want error
+		}{
+			"closed":       {1 << 20, unix.EBADF},
+			"no namespace": {int(null.Fd()), unix.EINVAL},
+		} {
+			c, err := conntrack.Dial(&netlink.Config{NetNS: tt.fd})
+			require.ErrorIs(t, err, tt.want, name)
+			require.Nil(t, c, name)
+			var op *conntrack.OpError
+			require.ErrorAs(t, err, &op, name)
+		}
+	})
+}
+
+// TestNamespace asserts that everything happens in the namespace that the Conn
+// was dialled for, whatever becomes of the descriptor and of the thread.
+func TestNamespace(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name string
+		dial func(ns *nstest.NS) (*conntrack.Conn, error)
+	}{
+		{"descriptor", func(ns *nstest.NS) (*conntrack.Conn, error) {
+			return conntrack.Dial(ns.Config())
+		}},
+		{"closed descriptor", func(ns *nstest.NS) (*conntrack.Conn, error) {
+			fd, err := unix.FcntlInt(uintptr(ns.FD()), unix.F_DUPFD_CLOEXEC, 0)
+			if err != nil {
+				return nil, err
+			}
+			defer unix.Close(fd)
+			return conntrack.Dial(&netlink.Config{NetNS: fd})
+		}},
+		{"thread", func(ns *nstest.NS) (c *conntrack.Conn, err error) {
+			ns.Do(func() error {
+				c, err = conntrack.Dial(nil)
+				return err
+			})
+			return c, err
+		}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			ns, elsewhere := nstest.New(t), nstest.New(t)
+			c, err := tt.dial(ns)
+			require.NoError(t, err)
+			defer c.Close()
+			// Whoever uses the descriptor's number again is no namespace.
+			null, err := os.Open(os.DevNull)
+			require.NoError(t, err)
+			defer null.Close()
+
+			// In the process's namespace, in the Conn's, and in another one.
+			use := func(n int) error {
+				if n == 0 {
+					listen(t, c, netfilter.GroupsCT)
+				}
+				create(t, c, newFlow(n))
+				flows, err := c.Dump(nil)
+				require.NoError(t, err)
+				require.Len(t, flows, n+1)
+				return nil
+			}
+			var wg sync.WaitGroup
+			wg.Go(func() {
+				runtime.LockOSThread()
+				defer runtime.UnlockOSThread()
+				_ = use(0)
+			})
+			wg.Wait()
+			ns.Do(func() error { return use(1) })
+			elsewhere.Do(func() error { return use(2) })
+			require.Equal(t, 3, ns.Count())
+			require.Zero(t, elsewhere.Count())
+		})
+	}
+}
+
+// TestNamespaceOfEvents asserts that a Conn that was dialled by a thread in a
+// namespace listens there, from whatever thread.
+func TestNamespaceOfEvents(t *testing.T) {
+	t.Parallel()
+	ns, elsewhere := nstest.New(t), nstest.New(t)
+	var c *conntrack.Conn
+	ns.Do(func() (err error) {
+		c, err = conntrack.Dial(nil)
+		return err
+	})
+	t.Cleanup(func() { c.Close() })
+	events := listen(t, c, netfilter.GroupsCT)
+
+	create(t, dial(t, elsewhere), newFlow(1))
+	create(t, dial(t, ns), newFlow(2))
+	require.Equal(t, newFlow(2).TupleOrig, receive(t, events).Flow.TupleOrig)
+}
+
+func TestOptions(t *testing.T) {
+	t.Parallel()
+	ns := nstest.New(t)
+	c := dial(t, ns)
+	set := func() {
+		t.Helper()
+		for _, enable := range []bool{true, false} {
+			require.NoError(t, c.SetOption(netlink.NoENOBUFS, enable))
+			require.NoError(t, c.SetOption(netlink.ListenAllNSID, enable))
+		}
+		require.NoError(t, c.SetReadBuffer(1<<17))
+		require.NoError(t, c.SetWriteBuffer(1<<17))
+	}
+	set()
+	events := listen(t, c, netfilter.GroupsCT)
+	set()
+	create(t, c, newFlow(1))
+	receive(t, events)
+	requireFlow(t, newFlow(1), dumpOne(t, c))
+	set()
+
+	err := c.SetOption(netlink.ConnOption(999), true)
+	require.Error(t, err)
+	var op *conntrack.OpError
+	require.ErrorAs(t, err, &op)
+	require.False(t, errors.Is(err, fs.ErrClosed))
+	requireFlow(t, newFlow(1), dumpOne(t, c))
 }

@@ -1,0 +1,715 @@
+//go:build linux
+
+package conntrack_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/mdlayher/netlink"
+	"github.com/ti-mo/conntrack"
+	"github.com/ti-mo/conntrack/netfilter"
+)
+
+func ExampleDial() {
+	c, err := conntrack.Dial(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	// What is done with the Conn takes CAP_NET_ADMIN.
+	_, err = c.Dump(nil)
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		fmt.Println("not allowed")
+	case err != nil:
+		log.Fatal(err)
+	default:
+		fmt.Println("ready")
+	}
+	// Output: ready
+}
+
+// A Conn can be for another network namespace than the caller's.
+func ExampleDial_namespace() {
+	// One made by "ip netns add" would be /run/netns/NAME.
+	ns, err := unix.Open("/proc/self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		log.Fatal(err)
+	}
+	c, err := conntrack.Dial(&netlink.Config{NetNS: ns})
+	unix.Close(ns) // it is not needed any more
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	stats, err := c.StatsGlobal()
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("flows:", stats.Entries)
+	// Output: flows: 0
+}
+
+func ExampleConn_Create() {
+	c, err := conntrack.Dial(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	f := conntrack.NewFlow(unix.IPPROTO_TCP, conntrack.StatusSeenReply|conntrack.StatusAssured,
+		netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("198.51.100.2"),
+		54321, 80, 120, 0xff00)
+	f.Helper.Name = "ftp"
+	if err := c.Create(f); err != nil {
+		log.Fatal(err)
+	}
+	defer c.Delete(f)
+
+	err = c.Create(f)
+	fmt.Println("again:", errors.Is(err, fs.ErrExist))
+	// Output: again: true
+}
+
+func ExampleConn_Get() {
+	c, err := conntrack.Dial(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	f := conntrack.NewFlow(unix.IPPROTO_UDP, 0,
+		netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("198.51.100.2"),
+		5353, 53, 120, 42)
+	if err := c.Create(f); err != nil {
+		log.Fatal(err)
+	}
+	defer c.Delete(f)
+
+	// One tuple is enough to find it.
+	got, err := c.Get(conntrack.Flow{TupleReply: f.TupleReply})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(got.TupleOrig, got.Status, "mark", got.Mark)
+
+	_, err = c.Get(conntrack.Flow{TupleOrig: f.TupleOrig, Zone: 7})
+	fmt.Println("in zone 7:", !errors.Is(err, fs.ErrNotExist))
+	// Output:
+	// <udp, Src: 192.0.2.1:5353, Dst: 198.51.100.2:53> CONFIRMED mark 42
+	// in zone 7: false
+}
+
+func ExampleConn_Update() {
+	c, err := conntrack.Dial(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	f := conntrack.NewFlow(unix.IPPROTO_UDP, 0,
+		netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("198.51.100.2"),
+		5353, 53, 120, 1)
+	if err := c.Create(f); err != nil {
+		log.Fatal(err)
+	}
+	defer c.Delete(f)
+
+	// What is left zero stays as it is.
+	if err := c.Update(conntrack.Flow{TupleOrig: f.TupleOrig, Mark: 2}); err != nil {
+		log.Fatal(err)
+	}
+	got, err := c.Get(f)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("mark", got.Mark)
+	// Output: mark 2
+}
+
+func ExampleConn_Delete() {
+	c, err := conntrack.Dial(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	f := conntrack.NewFlow(unix.IPPROTO_UDP, 0,
+		netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("198.51.100.2"),
+		5353, 53, 120, 0)
+	if err := c.Create(f); err != nil {
+		log.Fatal(err)
+	}
+	got, err := c.Get(f)
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	// As got has an ID, a flow that came in its place would stay.
+	fmt.Println(c.Delete(got))
+
+	err = c.Delete(got)
+	fmt.Println("gone:", errors.Is(err, fs.ErrNotExist))
+	// Output:
+	// <nil>
+	// gone: true
+}
+
+func ExampleConn_Dump() {
+	c, err := conntrack.Dial(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	f := conntrack.NewFlow(unix.IPPROTO_TCP, conntrack.StatusSeenReply,
+		netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::2"),
+		54321, 443, 120, 0)
+	if err := c.Create(f); err != nil {
+		log.Fatal(err)
+	}
+	defer c.Delete(f)
+
+	flows, err := c.Dump(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, f := range flows {
+		fmt.Println(f.TupleOrig, f.Status, f.CountersOrig, f.CountersReply)
+	}
+	// Output: <tcp, Src: [2001:db8::1]:54321, Dst: [2001:db8::2]:443> SEEN_REPLY|CONFIRMED [orig: 0 pkts/0 B] [reply: 0 pkts/0 B]
+}
+
+// The flows of one mark.
+func ExampleConn_DumpFilter() {
+	c, err := conntrack.Dial(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	src, dst := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("198.51.100.2")
+	for port := uint16(1); port <= 4; port++ {
+		f := conntrack.NewFlow(unix.IPPROTO_UDP, 0, src, dst, port, 53, 120, uint32(port))
+		if err := c.Create(f); err != nil {
+			log.Fatal(err)
+		}
+		defer c.Delete(f)
+	}
+
+	flows, err := c.DumpFilter(conntrack.Filter{Mark: 3, Mask: 0xffffffff}, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, f := range flows {
+		fmt.Println(f.TupleOrig)
+	}
+	// Output: <udp, Src: 192.0.2.1:3, Dst: 198.51.100.2:53>
+}
+
+// Tables of any size, in constant memory.
+func ExampleConn_Flows() {
+	c, err := conntrack.Dial(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	src, dst := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("198.51.100.2")
+	for port := uint16(1); port <= 10; port++ {
+		f := conntrack.NewFlow(unix.IPPROTO_UDP, 0, src, dst, port, 53, 120, 0)
+		if err := c.Create(f); err != nil {
+			log.Fatal(err)
+		}
+	}
+
+	deleted := 0
+	for f, err := range c.Flows(context.Background(), conntrack.Filter{}, nil) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		if f.TupleOrig.IP.DestinationAddress != dst {
+			continue
+		}
+		// The loop body may use the Conn.
+		if err := c.Delete(f); err != nil {
+			log.Fatal(err)
+		}
+		deleted++
+	}
+	fmt.Println("deleted:", deleted)
+	// Output: deleted: 10
+}
+
+func ExampleConn_Flush() {
+	c, err := conntrack.Dial(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	f := conntrack.NewFlow(unix.IPPROTO_UDP, 0,
+		netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("198.51.100.2"),
+		5353, 53, 120, 0)
+	if err := c.Create(f); err != nil {
+		log.Fatal(err)
+	}
+	if err := c.Flush(); err != nil {
+		log.Fatal(err)
+	}
+
+	stats, err := c.StatsGlobal()
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("flows:", stats.Entries)
+	// Output: flows: 0
+}
+
+// Only the flows with one bit of the mark set.
+func ExampleConn_FlushFilter() {
+	c, err := conntrack.Dial(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	src, dst := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("198.51.100.2")
+	for mark := uint32(1); mark <= 4; mark++ {
+		f := conntrack.NewFlow(unix.IPPROTO_UDP, 0, src, dst, uint16(mark), 53, 120, mark)
+		if err := c.Create(f); err != nil {
+			log.Fatal(err)
+		}
+		defer c.Delete(f)
+	}
+
+	if err := c.FlushFilter(conntrack.Filter{Mark: 1, Mask: 1}); err != nil {
+		log.Fatal(err)
+	}
+	flows, err := c.Dump(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("left:", len(flows))
+	// Output: left: 2
+}
+
+func ExampleConn_Listen() {
+	c, err := conntrack.Dial(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	// One worker keeps the order of events.
+	events := make(chan conntrack.Event, 1024)
+	errs, err := c.Listen(events, 1, netfilter.GroupsCT)
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	f := conntrack.NewFlow(unix.IPPROTO_UDP, 0,
+		netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("198.51.100.2"),
+		5353, 53, 120, 0)
+	if err := c.Create(f); err != nil {
+		log.Fatal(err)
+	}
+	if err := c.Delete(f); err != nil {
+		log.Fatal(err)
+	}
+
+	for done := false; !done; {
+		select {
+		case ev := <-events:
+			fmt.Println(ev.Type, ev.Flow.TupleOrig)
+			done = ev.Type == conntrack.EventDestroy
+		case err := <-errs:
+			if errors.Is(err, conntrack.ErrOverrun) {
+				// Events were lost: a larger SetReadBuffer may help, and
+				// a Dump tells what the table holds now.
+				continue
+			}
+			log.Fatal(err)
+		}
+	}
+	// Output:
+	// EventNew <udp, Src: 192.0.2.1:5353, Dst: 198.51.100.2:53>
+	// EventDestroy <udp, Src: 192.0.2.1:5353, Dst: 198.51.100.2:53>
+}
+
+// Events follow the table, after a dump at the moment when they begin.
+func ExampleConn_Events() {
+	c, err := conntrack.Dial(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	f := conntrack.NewFlow(unix.IPPROTO_UDP, 0,
+		netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("198.51.100.2"),
+		5353, 53, 120, 0)
+
+	opts := conntrack.EventOptions{
+		Filter: conntrack.EventFilter{
+			Orig: conntrack.TupleFilter{DestinationPort: conntrack.Include[uint16](53)},
+		},
+		Joined: func() {
+			flows, err := c.Dump(nil)
+			if err != nil {
+				log.Fatal(err)
+			}
+			fmt.Println("flows to begin with:", len(flows))
+
+			// Something happens.
+			if err := c.Create(f); err != nil {
+				log.Fatal(err)
+			}
+			if err := c.Delete(f); err != nil {
+				log.Fatal(err)
+			}
+		},
+	}
+	for ev, err := range c.Events(context.Background(), netfilter.GroupsCT, &opts) {
+		switch {
+		case errors.Is(err, conntrack.ErrOverrun):
+			continue // events were lost: this is the moment to dump again
+		case err != nil:
+			log.Fatal(err)
+		}
+		fmt.Println(ev.Type, ev.Flow.TupleOrig)
+		if ev.Type == conntrack.EventDestroy {
+			break
+		}
+	}
+	// Output:
+	// flows to begin with: 0
+	// EventNew <udp, Src: 192.0.2.1:5353, Dst: 198.51.100.2:53>
+	// EventDestroy <udp, Src: 192.0.2.1:5353, Dst: 198.51.100.2:53>
+}
+
+// Many flows at a time.
+func ExampleConn_CreateBatch() {
+	c, err := conntrack.Dial(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	src, dst := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("198.51.100.2")
+	var flows []conntrack.Flow
+	for port := range uint16(1000) {
+		flows = append(flows, conntrack.NewFlow(unix.IPPROTO_UDP, 0, src, dst, port, 53, 120, 0))
+	}
+	if err := c.Create(flows[7]); err != nil {
+		log.Fatal(err)
+	}
+	defer c.DeleteBatch(flows)
+
+	err = c.CreateBatch(flows)
+	var batch *conntrack.BatchError
+	if !errors.As(err, &batch) {
+		log.Fatal(err)
+	}
+	for _, failed := range batch.Failed {
+		fmt.Println(flows[failed.Index].TupleOrig, "was there:", errors.Is(failed.Err, fs.ErrExist))
+	}
+	fmt.Println("others:", batch.Total-len(batch.Failed))
+	// Output:
+	// <udp, Src: 192.0.2.1:7, Dst: 198.51.100.2:53> was there: true
+	// others: 999
+}
+
+// A service's backend is gone: its flows would go on to it until they expire.
+func ExampleConn_DeleteFunc() {
+	c, err := conntrack.Dial(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	client, service := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("198.51.100.2")
+	backends := []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")}
+	for port := range uint16(10) {
+		f := conntrack.NewFlow(unix.IPPROTO_UDP, 0, client, service, port, 53, 120, 0)
+		f.TupleReply.IP.SourceAddress = backends[port%2]
+		if err := c.Create(f); err != nil {
+			log.Fatal(err)
+		}
+		defer c.Delete(f)
+	}
+
+	var udp conntrack.Filter
+	udp.Orig.Proto.Protocol = unix.IPPROTO_UDP
+	deleted, err := c.DeleteFunc(context.Background(), udp, func(f *conntrack.Flow) bool {
+		return f.TupleOrig.IP.DestinationAddress == service && f.TupleReply.IP.SourceAddress == backends[0]
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("deleted:", deleted)
+	// Output: deleted: 5
+}
+
+func ExampleFilter() {
+	c, err := conntrack.Dial(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	client := netip.MustParseAddr("192.0.2.1")
+	for i, server := range []string{"198.51.100.1", "198.51.100.2", "203.0.113.1"} {
+		for _, proto := range []uint8{unix.IPPROTO_TCP, unix.IPPROTO_UDP} {
+			f := conntrack.NewFlow(proto, 0, client, netip.MustParseAddr(server), uint16(i), 53, 120, 0)
+			if err := c.Create(f); err != nil {
+				log.Fatal(err)
+			}
+			defer c.Delete(f)
+		}
+	}
+
+	// DNS over UDP to one network.
+	filter := conntrack.Filter{
+		Orig:            conntrack.Tuple{Proto: conntrack.ProtoTuple{Protocol: unix.IPPROTO_UDP, DestinationPort: 53}},
+		OrigDestination: netip.MustParsePrefix("198.51.100.0/24"),
+	}
+	flows, err := c.DumpFilter(filter, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(len(flows))
+	// Output: 2
+}
+
+// An FTP server is to open a connection to its client's port 5000.
+func ExampleConn_CreateExpect() {
+	c, err := conntrack.Dial(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	client, server := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("198.51.100.2")
+	control := conntrack.NewFlow(unix.IPPROTO_TCP, 0, client, server, 54321, 21, 120, 0)
+	control.Helper.Name = "ftp" // without a helper it expects nothing
+	if err := c.Create(control); err != nil {
+		log.Fatal(err)
+	}
+	defer c.Delete(control) // and with it what it expects
+
+	exact := netip.MustParseAddr("255.255.255.255")
+	err = c.CreateExpect(conntrack.Expect{
+		TupleMaster: control.TupleOrig,
+		Tuple: conntrack.Tuple{
+			IP:    conntrack.IPTuple{SourceAddress: server, DestinationAddress: client},
+			Proto: conntrack.ProtoTuple{Protocol: unix.IPPROTO_TCP, DestinationPort: 5000},
+		},
+		// From any port.
+		Mask: conntrack.Tuple{
+			IP:    conntrack.IPTuple{SourceAddress: exact, DestinationAddress: exact},
+			Proto: conntrack.ProtoTuple{Protocol: unix.IPPROTO_TCP, DestinationPort: 0xffff},
+		},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	expects, err := c.DumpExpect()
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, ex := range expects {
+		fmt.Println(ex.Tuple, ex.HelpName)
+	}
+	// Output: <tcp, Src: 198.51.100.2:0, Dst: 192.0.2.1:5000> ftp
+}
+
+func ExampleConn_DumpExpect() {
+	c, err := conntrack.Dial(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	expects, err := c.DumpExpect()
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, ex := range expects {
+		fmt.Println(ex.Tuple, "expected by", ex.TupleMaster, "for", ex.Timeout, "seconds")
+	}
+	fmt.Println("expectations:", len(expects))
+	// Output: expectations: 0
+}
+
+func ExampleConn_Expects() {
+	c, err := conntrack.Dial(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	helpers := make(map[string]int)
+	for ex, err := range c.Expects(context.Background()) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		helpers[ex.HelpName]++
+	}
+	fmt.Println(helpers)
+	// Output: map[]
+}
+
+func ExampleConn_Stats() {
+	c, err := conntrack.Dial(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	stats, err := c.Stats()
+	if err != nil {
+		log.Fatal(err)
+	}
+	var drops uint32
+	for _, cpu := range stats {
+		drops += cpu.Drop + cpu.EarlyDrop + cpu.InsertFailed
+	}
+	fmt.Println("lost:", drops)
+	// Output: lost: 0
+}
+
+func ExampleConn_StatsGlobal() {
+	c, err := conntrack.Dial(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	f := conntrack.NewFlow(unix.IPPROTO_UDP, 0,
+		netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("198.51.100.2"),
+		5353, 53, 120, 0)
+	if err := c.Create(f); err != nil {
+		log.Fatal(err)
+	}
+	defer c.Delete(f)
+
+	stats, err := c.StatsGlobal()
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("flows:", stats.Entries, "full:", stats.Entries >= stats.MaxEntries)
+	// Output: flows: 1 full: false
+}
+
+func ExampleNewFlow() {
+	f := conntrack.NewFlow(unix.IPPROTO_TCP, 0,
+		netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("198.51.100.2"),
+		54321, 80, 120, 0)
+	fmt.Println(f.TupleOrig)
+	fmt.Println(f.TupleReply)
+
+	// With destination NAT, replies come from somewhere else.
+	f.TupleReply.IP.SourceAddress = netip.MustParseAddr("10.0.0.1")
+	f.TupleReply.Proto.SourcePort = 8080
+	fmt.Println(f.TupleReply)
+	// Output:
+	// <tcp, Src: 192.0.2.1:54321, Dst: 198.51.100.2:80>
+	// <tcp, Src: 198.51.100.2:80, Dst: 192.0.2.1:54321>
+	// <tcp, Src: 10.0.0.1:8080, Dst: 192.0.2.1:54321>
+}
+
+// ICMP flows are told apart by the id of their queries.
+func ExampleFlow_icmp() {
+	c, err := conntrack.Dial(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	const echo, echoReply = 8, 0
+	f := conntrack.NewFlow(unix.IPPROTO_ICMP, 0,
+		netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("198.51.100.2"), 0, 0, 30, 0)
+	f.TupleOrig.Proto.ICMPType, f.TupleOrig.Proto.ICMPID = echo, 77
+	f.TupleReply.Proto.ICMPType, f.TupleReply.Proto.ICMPID = echoReply, 77
+	if err := c.Create(f); err != nil {
+		log.Fatal(err)
+	}
+	defer c.Delete(f)
+
+	got, err := c.Get(f)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(got.TupleOrig.Proto.ICMPv4, got.TupleOrig.Proto.ICMPID)
+	// Output: true 77
+}
+
+// A program that receives the kernel's messages by itself can decode them.
+func ExampleEvent_Unmarshal() {
+	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{
+		Groups: 1 << (netfilter.GroupCTNew - 1),
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer conn.Close()
+
+	c, err := conntrack.Dial(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+	f := conntrack.NewFlow(unix.IPPROTO_UDP, 0,
+		netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("198.51.100.2"),
+		5353, 53, 120, 0)
+	if err := c.Create(f); err != nil {
+		log.Fatal(err)
+	}
+	defer c.Delete(f)
+
+	messages, err := conn.Receive()
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, m := range messages {
+		var ev conntrack.Event
+		if err := ev.Unmarshal(m); err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(ev.Type, ev.Flow.TupleOrig)
+	}
+	// Output: EventNew <udp, Src: 192.0.2.1:5353, Dst: 198.51.100.2:53>
+}
+
+// The kernel's reason is in every error.
+func ExampleOpError() {
+	c, err := conntrack.Dial(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	f := conntrack.NewFlow(unix.IPPROTO_UDP, 0,
+		netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("198.51.100.2"),
+		5353, 53, 120, 0)
+	err = c.Delete(f)
+
+	var op *conntrack.OpError
+	if errors.As(err, &op) {
+		fmt.Println(op.Op, op.Tuple)
+	}
+	fmt.Println(errors.Is(err, unix.ENOENT), errors.Is(err, fs.ErrNotExist))
+	// Output:
+	// delete flow <udp, Src: 192.0.2.1:5353, Dst: 198.51.100.2:53>
+	// true true
+}

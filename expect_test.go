@@ -1,0 +1,421 @@
+//go:build linux
+
+package conntrack_test
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/ti-mo/conntrack"
+	"github.com/ti-mo/conntrack/internal/nstest"
+	"github.com/ti-mo/conntrack/netfilter"
+)
+
+// newExpect returns an expectation of a UDP flow to dst from whatever address.
+func newExpect(master conntrack.Flow, dst netip.AddrPort) conntrack.Expect {
+	none, all := netip.IPv4Unspecified(), netip.AddrFrom4([4]byte{255, 255, 255, 255})
+	if dst.Addr().Is6() {
+		none = netip.IPv6Unspecified()
+		all = netip.MustParseAddr("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")
+	}
+	return conntrack.Expect{
+		TupleMaster: master.TupleOrig,
+		Tuple:       tuple(unix.IPPROTO_UDP, netip.AddrPortFrom(none, 0), dst),
+		Mask:        tuple(unix.IPPROTO_UDP, netip.AddrPortFrom(none, 0), netip.AddrPortFrom(all, 0xffff)),
+	}
+}
+
+// newMaster returns a flow that expectations can be made for.
+func newMaster(helper string, proto uint8, src, dst netip.AddrPort) conntrack.Flow {
+	f := flowBetween(proto, src, dst)
+	f.Helper.Name = helper
+	return f
+}
+
+// TestExpectFTP lets the kernel read an FTP session.
+func TestExpectFTP(t *testing.T) {
+	t.Parallel()
+	client4, client6 := netip.AddrPortFrom(client4.Addr(), 40000), netip.AddrPortFrom(client6.Addr(), 40000)
+	server4, server6 := netip.AddrPortFrom(server4.Addr(), 21), netip.AddrPortFrom(server6.Addr(), 21)
+	port := func(a netip.AddrPort, port uint16) netip.AddrPort { return netip.AddrPortFrom(a.Addr(), port) }
+
+	tests := []struct {
+		name           string
+		client, server netip.AddrPort
+		lines          []string // of the client and of the server, in turns
+		from, to       netip.AddrPort
+	}{
+		{
+			"PORT", client4, server4,
+			[]string{"USER anonymous\r\n", "331 Password\r\n", "PORT 127,0,0,2,200,10\r\n"},
+			port(server4, 20), port(client4, 51210),
+		},
+		{
+			"PASV", client4, server4,
+			[]string{"USER anonymous\r\n", "331 Password\r\n", "PASV\r\n", "227 Entering Passive Mode (127,0,0,1,200,11).\r\n"},
+			port(client4, 40001), port(server4, 51211),
+		},
+		{
+			"EPRT", client6, server6,
+			[]string{"USER anonymous\r\n", "331 Password\r\n", fmt.Sprintf("EPRT |2|%s|51212|\r\n", client6.Addr())},
+			port(server6, 20), port(client6, 51212),
+		},
+		{
+			"EPSV", client6, server6,
+			[]string{"USER anonymous\r\n", "331 Password\r\n", "EPSV\r\n", "229 Entering Extended Passive Mode (|||51213|)\r\n"},
+			port(client6, 40001), port(server6, 51213),
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			ns := nstest.New(t)
+			ns.Helper("ftp", unix.IPPROTO_TCP, 21)
+			c, watcher := dial(t, ns), dial(t, ns)
+
+			// The kernel tells of no expectation of a flow that is older than
+			// the first listener.
+			events := listen(t, watcher, append(netfilter.GroupsCTExp, netfilter.GroupCTNew))
+			control := ns.TCP(tt.client, tt.server)
+			require.Equal(t, conntrack.EventNew, receive(t, events).Type)
+			for i, line := range tt.lines {
+				if i%2 == 0 {
+					control.Send([]byte(line))
+				} else {
+					control.Reply([]byte(line))
+				}
+			}
+
+			expects, err := c.DumpExpect()
+			require.NoError(t, err)
+			require.Len(t, expects, 1)
+			ex := expects[0]
+			master := tuple(unix.IPPROTO_TCP, tt.client, tt.server)
+			require.Equal(t, master, ex.TupleMaster)
+			require.Equal(t, tuple(unix.IPPROTO_TCP, port(tt.from, 0), tt.to), ex.Tuple)
+			require.Zero(t, ex.Mask.Proto.SourcePort)
+			require.Equal(t, uint16(0xffff), ex.Mask.Proto.DestinationPort)
+			require.Equal(t, allOnes(tt.to.Addr()), ex.Mask.IP.SourceAddress)
+			require.Equal(t, "ftp", ex.HelpName)
+			require.InDelta(t, 300, ex.Timeout, patience.Seconds())
+			require.NotZero(t, ex.ID)
+			require.Zero(t, ex.NAT)
+
+			// Over loopback the helper reads everything twice, and its second
+			// expectation takes the place of the first.
+			next := func(typ conntrack.EventType) *conntrack.Expect {
+				for {
+					ev := receive(t, events)
+					if ev.Type == typ && ev.Expect != nil && ev.Expect.ID == ex.ID {
+						return ev.Expect
+					}
+				}
+			}
+			requireExpect(t, ex, *next(conntrack.EventExpNew))
+
+			// What was expected comes.
+			ns.TCP(tt.from, tt.to)
+			requireExpect(t, ex, *next(conntrack.EventExpDestroy))
+			ev := receive(t, events)
+			require.Equal(t, conntrack.EventNew, ev.Type)
+			require.Equal(t, tuple(unix.IPPROTO_TCP, tt.from, tt.to), ev.Flow.TupleOrig)
+			require.Equal(t, master, ev.Flow.TupleMaster)
+			requireRelated(t, c, ev.Flow.TupleOrig, master)
+			expects, err = c.DumpExpect()
+			require.NoError(t, err)
+			require.Empty(t, expects)
+		})
+	}
+}
+
+func allOnes(like netip.Addr) netip.Addr {
+	b := like.AsSlice()
+	for i := range b {
+		b[i] = 0xff
+	}
+	a, _ := netip.AddrFromSlice(b)
+	return a
+}
+
+// requireExpect asserts that got is want, a while later.
+func requireExpect(t testing.TB, want, got conntrack.Expect) {
+	t.Helper()
+	require.InDelta(t, want.Timeout, got.Timeout, patience.Seconds())
+	want.Timeout = got.Timeout
+	require.Equal(t, want, got)
+}
+
+func requireRelated(t testing.TB, c *conntrack.Conn, tuple, master conntrack.Tuple) {
+	t.Helper()
+	f := get(t, c, conntrack.Flow{TupleOrig: tuple})
+	require.Equal(t, tuple, f.TupleOrig)
+	require.True(t, f.Status.Expected())
+	require.Equal(t, master, f.TupleMaster)
+}
+
+// TestCreateExpect asserts that what is created is what is dumped, and that
+// the kernel takes it as seriously as its own.
+func TestCreateExpect(t *testing.T) {
+	t.Parallel()
+	const (
+		permanent = 1
+		inactive  = 2
+	)
+	ftp4 := newMaster("ftp", unix.IPPROTO_TCP, client4, server4)
+	ftp6 := newMaster("ftp", unix.IPPROTO_TCP, client6, server6)
+	sip4 := newMaster("sip", unix.IPPROTO_UDP, client4, server4)
+
+	tests := []struct {
+		name   string
+		master conntrack.Flow
+		dst    netip.AddrPort
+		change func(ex *conntrack.Expect) // what is sent
+		want   func(ex *conntrack.Expect) // what the kernel makes of it
+		honour bool
+	}{
+		{name: "IPv4", master: ftp4, dst: other4, honour: true},
+		{name: "IPv6", master: ftp6, dst: server6, honour: true},
+		{
+			name: "source port", master: ftp4, dst: other4, honour: true,
+			change: func(ex *conntrack.Expect) {
+				ex.Tuple.Proto.SourcePort = client4.Port()
+				ex.Mask.Proto.SourcePort = 0xffff
+			},
+		},
+		{
+			name: "source network", master: ftp4, dst: other4, honour: true,
+			change: func(ex *conntrack.Expect) {
+				ex.Tuple.IP.SourceAddress = netip.MustParseAddr("127.0.0.0")
+				ex.Mask.IP.SourceAddress = netip.MustParseAddr("255.255.255.0")
+			},
+		},
+		{
+			name: "mask without protocol", master: ftp4, dst: other4, honour: true,
+			change: func(ex *conntrack.Expect) { ex.Mask.Proto.Protocol = 0 },
+			want:   func(ex *conntrack.Expect) { ex.Mask.Proto.Protocol = unix.IPPROTO_UDP },
+		},
+		{
+			name: "mask of the destination, which the kernel does not look at", master: ftp4, dst: other4, honour: true,
+			change: func(ex *conntrack.Expect) {
+				ex.Mask.IP.DestinationAddress = netip.MustParseAddr("255.0.0.0")
+				ex.Mask.Proto.DestinationPort = 0
+			},
+			want: func(ex *conntrack.Expect) {
+				ex.Mask.IP.DestinationAddress = netip.MustParseAddr("255.255.255.255")
+				ex.Mask.Proto.DestinationPort = 0xffff
+			},
+		},
+		{
+			name: "permanent", master: ftp4, dst: other4, honour: true,
+			change: func(ex *conntrack.Expect) { ex.Flags = permanent },
+		},
+		{
+			name: "inactive", master: ftp4, dst: other4,
+			change: func(ex *conntrack.Expect) { ex.Flags = inactive },
+		},
+		{
+			name: "class", master: sip4, dst: other4, honour: true,
+			change: func(ex *conntrack.Expect) { ex.Class = 1 },
+		},
+		{
+			name: "function", master: ftp4, dst: other4, honour: true,
+			change: func(ex *conntrack.Expect) { ex.Function = "nat-follow-master" },
+		},
+		{
+			name: "NAT", master: ftp4, dst: other4,
+			change: func(ex *conntrack.Expect) {
+				ex.NAT.Direction = true
+				ex.NAT.Tuple = tuple(unix.IPPROTO_TCP, server4, netip.MustParseAddrPort("0.0.0.0:0"))
+			},
+		},
+		{
+			name: "NAT in the original direction", master: ftp6, dst: server6,
+			change: func(ex *conntrack.Expect) {
+				ex.NAT.Tuple = tuple(unix.IPPROTO_TCP, client6, netip.MustParseAddrPort("[::]:0"))
+			},
+		},
+		{
+			name: "zone", master: with(ftp4, func(f *conntrack.Flow) { f.Zone = 7 }), dst: other4,
+			change: func(ex *conntrack.Expect) { ex.Zone = 7 },
+			want:   func(ex *conntrack.Expect) { ex.Zone = 0 }, // the kernel does not tell
+		},
+		{
+			name: "helper", master: ftp4, dst: other4, honour: true,
+			change: func(ex *conntrack.Expect) { ex.HelpName = "ftp" },
+		},
+		{
+			name: "helper, which the kernel does not look at", master: ftp4, dst: other4, honour: true,
+			change: func(ex *conntrack.Expect) { ex.HelpName = "nonesuch" },
+		},
+		{
+			name: "timeout, which is the helper's", master: ftp4, dst: other4, honour: true,
+			change: func(ex *conntrack.Expect) { ex.Timeout = 7 },
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			ns := nstest.New(t)
+			c := dial(t, ns)
+			create(t, c, tt.master)
+			ex := newExpect(tt.master, tt.dst)
+			if tt.change != nil {
+				tt.change(&ex)
+			}
+			require.NoError(t, c.CreateExpect(ex))
+			require.ErrorIs(t, c.CreateExpect(ex), unix.EEXIST)
+
+			want := ex
+			if tt.want != nil {
+				tt.want(&want)
+			}
+			expects, err := c.DumpExpect()
+			require.NoError(t, err)
+			require.Len(t, expects, 1)
+			got := expects[0]
+			require.NotZero(t, got.ID)
+			require.Greater(t, got.Timeout, uint32(60))
+			want.ID, want.Timeout, want.HelpName = got.ID, got.Timeout, tt.master.Helper.Name
+			require.Equal(t, want, got)
+
+			if tt.honour {
+				src := client4
+				if tt.dst.Addr().Is6() {
+					src = client6
+				}
+				ns.UDP(src, tt.dst, false)
+				requireRelated(t, c, tuple(unix.IPPROTO_UDP, src, tt.dst), tt.master.TupleOrig)
+			}
+			expects, err = c.DumpExpect()
+			require.NoError(t, err)
+			require.Equal(t, !tt.honour || ex.Flags&permanent != 0, len(expects) == 1)
+		})
+	}
+}
+
+// TestCreateExpectNAT asserts that an expected flow is translated as its
+// expectation says.
+func TestCreateExpectNAT(t *testing.T) {
+	t.Parallel()
+	ns := nstest.New(t)
+	// Packets are translated where there is a rule about translation.
+	ns.DNAT(unix.IPPROTO_UDP, netip.MustParseAddrPort("127.0.0.99:9"), other4)
+	c := dial(t, ns)
+	// The master was translated: its replies come from 127.0.0.3 in truth.
+	master := newMaster("ftp", unix.IPPROTO_TCP, client4, server4)
+	master.TupleReply.IP.SourceAddress = other4.Addr()
+	create(t, c, master)
+
+	ex := newExpect(master, server4)
+	ex.Function = "nat-follow-master"
+	ex.NAT.Tuple = tuple(unix.IPPROTO_UDP, other4, netip.MustParseAddrPort("0.0.0.0:0"))
+	require.NoError(t, c.CreateExpect(ex))
+
+	ns.UDPThrough(client4, server4, other4, true)
+	f := get(t, c, conntrack.Flow{TupleOrig: tuple(unix.IPPROTO_UDP, client4, server4)})
+	require.True(t, f.Status.Expected())
+	require.True(t, f.Status.DstNAT())
+	require.Equal(t, other4.Addr(), f.TupleReply.IP.SourceAddress)
+	require.Equal(t, other4.Port(), f.TupleReply.Proto.SourcePort)
+}
+
+func TestCreateExpectRefused(t *testing.T) {
+	t.Parallel()
+	none := func(*conntrack.Expect) {}
+	helped := newMaster("ftp", unix.IPPROTO_TCP, client4, server4)
+	tests := []struct {
+		name   string
+		master conntrack.Flow
+		change func(ex *conntrack.Expect)
+		want   error
+	}{
+		{"master is not there", newFlow(1), func(ex *conntrack.Expect) { ex.TupleMaster = newFlow(2).TupleOrig }, unix.ENOENT},
+		{"master has no helper", newFlow(1), none, unix.EOPNOTSUPP},
+		{"another zone", helped, func(ex *conntrack.Expect) { ex.Zone = 3 }, unix.ENOENT},
+		{"unknown function", helped, func(ex *conntrack.Expect) { ex.Function = "nonesuch" }, unix.EINVAL},
+		{"class that the helper has not", helped, func(ex *conntrack.Expect) { ex.Class = 100 }, unix.EINVAL},
+		{"long helper name", helped, func(ex *conntrack.Expect) { ex.HelpName = "0123456789abcdef" }, unix.EINVAL},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			c := dial(t, nstest.New(t))
+			create(t, c, tt.master)
+			ex := newExpect(tt.master, other4)
+			tt.change(&ex)
+			err := c.CreateExpect(ex)
+			require.ErrorIs(t, err, tt.want)
+			var op *conntrack.OpError
+			require.ErrorAs(t, err, &op)
+			require.Equal(t, ex.Tuple, op.Tuple)
+
+			expects, err := c.DumpExpect()
+			require.NoError(t, err)
+			require.Empty(t, expects)
+		})
+	}
+}
+
+// TestExpectEvents asserts that expectations go with their master.
+func TestExpectEvents(t *testing.T) {
+	t.Parallel()
+	ns := nstest.New(t)
+	c := dial(t, ns)
+	events := listen(t, c, netfilter.GroupsCTExp)
+	for _, f := range []conntrack.Flow{
+		newMaster("ftp", unix.IPPROTO_TCP, client4, server4),
+		newMaster("tftp", unix.IPPROTO_UDP, client6, server6),
+	} {
+		create(t, c, f)
+		ex := newExpect(f, netip.AddrPortFrom(f.TupleOrig.IP.DestinationAddress, 1))
+		require.NoError(t, c.CreateExpect(ex))
+		ev := receive(t, events)
+		require.Equal(t, conntrack.EventExpNew, ev.Type)
+		require.Nil(t, ev.Flow)
+		require.Equal(t, ex.Tuple, ev.Expect.Tuple)
+		require.Equal(t, f.Helper.Name, ev.Expect.HelpName)
+		made := *ev.Expect
+
+		require.NoError(t, c.Delete(f))
+		ev = receive(t, events)
+		require.Equal(t, conntrack.EventExpDestroy, ev.Type)
+		requireExpect(t, made, *ev.Expect)
+	}
+}
+
+// TestExpects ranges over the expectations, some and all.
+func TestExpects(t *testing.T) {
+	t.Parallel()
+	c := dial(t, nstest.New(t))
+	const n = 500
+	want := make(map[conntrack.Tuple]bool)
+	for i := range n {
+		master := newMaster("ftp", unix.IPPROTO_TCP, netip.AddrPortFrom(client4.Addr(), uint16(i+1)), server4)
+		ex := newExpect(master, netip.AddrPortFrom(other4.Addr(), uint16(i+1)))
+		create(t, c, master)
+		require.NoError(t, c.CreateExpect(ex))
+		want[ex.Tuple] = true
+	}
+	expects, err := c.DumpExpect()
+	require.NoError(t, err)
+	got := make(map[conntrack.Tuple]bool)
+	for _, ex := range expects {
+		got[ex.Tuple] = true
+	}
+	require.Equal(t, want, got)
+	require.Len(t, expects, n)
+
+	seen := 0
+	for ex, err := range c.Expects(t.Context()) {
+		require.NoError(t, err)
+		require.Contains(t, want, ex.Tuple)
+		if seen++; seen == 10 {
+			break
+		}
+	}
+	require.Equal(t, 10, seen)
+}
