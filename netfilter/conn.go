@@ -1,7 +1,6 @@
 package netfilter
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -27,7 +26,7 @@ type Conn struct {
 
 	mu  sync.Mutex // held for one exchange: a request and its replies
 	seq uint32
-	io  *socketIO
+	io  *requestIO
 
 	setup settings
 }
@@ -75,9 +74,7 @@ func newConn(nl *netlink.Conn, config *netlink.Config) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Conn{nl: nl, config: *config}
-	c.io = newSocketIO(raw, 1, replyBufferSize)
-	return c, nil
+	return &Conn{nl: nl, config: *config, io: newRequestIO(raw)}, nil
 }
 
 // Sibling opens a socket like c: in the same network namespace, wherever the
@@ -227,24 +224,6 @@ func (c *Conn) fault(err error) error {
 	return err
 }
 
-// A Message is one message from the kernel.
-type Message struct {
-	Header
-
-	// Sequence is the sequence number of the request that this answers, 0 for
-	// most events.
-	Sequence uint32
-
-	// NSID is the id of the network namespace that an event is from, if the
-	// option ListenAllNSID is set and the event is from another namespace than
-	// the socket's; else -1.
-	NSID int
-
-	// Attributes are the bytes behind the headers. They belong to the Conn and
-	// are overwritten once the function that the Message was passed to returns.
-	Attributes []byte
-}
-
 // Do sends the one message in e and passes each reply to fn, which may be nil
 // if none is of interest. Its flags say what ends the replies: a dump ends with
 // the kernel's DONE, another request with the acknowledgement if it asks for
@@ -311,66 +290,60 @@ func (c *Conn) exchange(e *Encoder, x *exchange) error {
 // replies receives until x has ended.
 func (c *Conn) replies(x *exchange) error {
 	for !x.done {
-		n, err := c.io.receive(true)
-		if err != nil {
-			return c.fault(err)
+		b, err := c.io.receive()
+		switch {
+		case errors.Is(err, ErrForeignSender):
+			x.foreign = err
+			continue
+		case err != nil:
+			return x.end(c.fault(err))
 		}
-		for i := range n {
-			b, err := c.io.datagram(i)
-			switch {
-			case errors.Is(err, ErrForeignSender):
-				x.foreign = err
-			case err != nil:
-				return err
-			default:
-				if err := x.datagram(b); err != nil {
-					return errors.Join(err, x.foreignSender())
-				}
-			}
+		if err := x.datagram(b); err != nil {
+			return x.end(err)
 		}
 	}
 	if x.interrupted {
-		return errors.Join(ErrDumpInterrupted, x.foreignSender())
+		return x.end(ErrDumpInterrupted)
 	}
-	return x.foreignSender()
+	return x.end(nil)
 }
 
-// foreignSender returns the error about messages that came in between and were
-// not the kernel's.
-func (x *exchange) foreignSender() error {
+// end returns err, or nil, together with the error about messages that came in
+// between and were not the kernel's.
+func (x *exchange) end(err error) error {
 	if x.foreign == nil {
-		return nil
+		return err
 	}
-	return fmt.Errorf("%w; what the kernel itself answered was not affected", x.foreign)
+	return errors.Join(err, fmt.Errorf("%w; what the kernel itself answered was not affected", x.foreign))
 }
 
 // datagram handles the messages in b.
 func (x *exchange) datagram(b []byte) error {
 	for len(b) > 0 && !x.done {
-		h, body, rest, err := nextMessage(b)
+		m, rest, err := nextMessage(b)
 		if err != nil {
 			return err
 		}
 		b = rest
 		// The replies to an exchange that was left early may still come.
-		if h.Sequence-x.first >= x.count {
+		if m.sequence()-x.first >= x.count {
 			continue
 		}
-		if err := x.message(h, body); err != nil {
+		if err := x.message(m); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (x *exchange) message(h netlink.Header, body []byte) error {
-	x.interrupted = x.interrupted || h.Flags&netlink.DumpInterrupted != 0
-	switch h.Type {
+func (x *exchange) message(m rawMessage) error {
+	x.interrupted = x.interrupted || m.flags()&netlink.DumpInterrupted != 0
+	switch m.typ() {
 	case netlink.Error:
-		return x.result(h, body)
+		return x.result(m)
 	case netlink.Done:
 		x.done = true
-		return doneResult(h, body)
+		return doneResult(m)
 	case netlink.Noop:
 		return nil
 	}
@@ -378,51 +351,22 @@ func (x *exchange) message(h netlink.Header, body []byte) error {
 	if x.fn == nil {
 		return nil
 	}
-	m, err := message(h, body)
-	if err != nil {
-		return err
+	if len(m) < nlmsgHeaderLen+nfgenmsgLen {
+		return m.tooShort()
 	}
-	return x.fn(m)
+	return x.fn(m.message())
 }
 
 // result handles an acknowledgement or an error.
-func (x *exchange) result(h netlink.Header, body []byte) error {
-	i := h.Sequence - x.first
+func (x *exchange) result(m rawMessage) error {
+	i := m.sequence() - x.first
 	x.done = i == x.count-1
-	err := errorResult(h, body)
+	err := errorResult(m)
 	if err != nil && x.failed != nil && !errors.Is(err, ErrMalformed) {
 		x.failed(int(i), err)
 		return nil
 	}
 	return err
-}
-
-// nextMessage splits the first message off b.
-func nextMessage(b []byte) (h netlink.Header, body, rest []byte, err error) {
-	if len(b) < nlmsgHeaderLen {
-		return h, nil, nil, fmt.Errorf("%w: %d bytes, the netlink header has %d", ErrMalformed, len(b), nlmsgHeaderLen)
-	}
-	h = netlink.Header{
-		Length:   binary.NativeEndian.Uint32(b),
-		Type:     netlink.HeaderType(binary.NativeEndian.Uint16(b[4:])),
-		Flags:    netlink.HeaderFlags(binary.NativeEndian.Uint16(b[6:])),
-		Sequence: binary.NativeEndian.Uint32(b[8:]),
-		PID:      binary.NativeEndian.Uint32(b[12:]),
-	}
-	if h.Length < nlmsgHeaderLen || uint64(h.Length) > uint64(len(b)) {
-		return h, nil, nil, fmt.Errorf("%w: a message of %d bytes where there are %d", ErrMalformed, h.Length, len(b))
-	}
-	n := int(h.Length)
-	return h, b[nlmsgHeaderLen:n:n], b[min(align(n), len(b)):], nil
-}
-
-// message makes a Message of what nextMessage returned.
-func message(h netlink.Header, body []byte) (Message, error) {
-	header, attrs, err := DecodeMessage(netlink.Message{Header: h, Data: body})
-	if err != nil {
-		return Message{}, err
-	}
-	return Message{Header: header, Sequence: h.Sequence, NSID: -1, Attributes: attrs}, nil
 }
 
 // Each error takes a buffer of its own in the kernel, and counts with all of

@@ -35,22 +35,23 @@ const (
 	extAckOffset  = 2 // NLMSGERR_ATTR_OFFS
 )
 
-// errorResult returns what an NLMSG_ERROR message with this body (struct
-// nlmsgerr) says: nil if it is an acknowledgement, else a *netlink.OpError.
-func errorResult(h netlink.Header, body []byte) error {
+// errorResult returns what an NLMSG_ERROR message (struct nlmsgerr) says: nil if
+// it is an acknowledgement, else a *netlink.OpError.
+func errorResult(m rawMessage) error {
+	body := m.body()
 	if len(body) < 4 {
 		return fmt.Errorf("%w: an error message of %d bytes, the error number has 4", ErrMalformed, len(body))
 	}
-	return kernelError(h, body, refusedMessageLen(h.Flags, body[4:]))
+	return kernelError(m, refusedMessageLen(m.flags(), body[4:]))
 }
 
-// doneResult returns what an NLMSG_DONE message with this body says: nil or the
-// error that ended the dump.
-func doneResult(h netlink.Header, body []byte) error {
-	if len(body) < 4 {
+// doneResult returns what an NLMSG_DONE message says: nil or the error that ended
+// the dump.
+func doneResult(m rawMessage) error {
+	if len(m.body()) < 4 {
 		return nil
 	}
-	return kernelError(h, body, 0)
+	return kernelError(m, 0)
 }
 
 // refusedMessageLen returns how much of the refused message stands at the
@@ -62,16 +63,17 @@ func refusedMessageLen(flags netlink.HeaderFlags, b []byte) int {
 	return align(int(binary.NativeEndian.Uint32(b)))
 }
 
-// kernelError returns the error that body begins with. The extended
+// kernelError returns the error that m's body begins with. The extended
 // acknowledgement stands skip bytes behind it, if there is one.
-func kernelError(h netlink.Header, body []byte, skip int) error {
+func kernelError(m rawMessage, skip int) error {
+	body := m.body()
 	code := int32(binary.NativeEndian.Uint32(body))
 	if code == 0 {
 		return nil
 	}
-	e := &netlink.OpError{Op: "receive", Err: errno(-code), Sequence: h.Sequence}
+	e := &netlink.OpError{Op: "receive", Err: errno(-code), Sequence: m.sequence()}
 	rest := body[4:]
-	if h.Flags&netlink.AcknowledgeTLVs != 0 && 0 <= skip && skip <= len(rest) {
+	if m.flags()&netlink.AcknowledgeTLVs != 0 && 0 <= skip && skip <= len(rest) {
 		e.Message, e.Offset = extendedAck(rest[skip:])
 	}
 	return e

@@ -13,7 +13,7 @@ const (
 // each event is received by one of them.
 type Receiver struct {
 	c  *Conn
-	io *socketIO
+	io *eventIO
 
 	overrun bool // the kernel dropped events, which is still to be told
 }
@@ -25,7 +25,7 @@ func (c *Conn) NewReceiver() (*Receiver, error) {
 	if err != nil {
 		return nil, c.fault(err)
 	}
-	return &Receiver{c: c, io: newSocketIO(raw, eventBatch, eventBufferSize)}, nil
+	return &Receiver{c: c, io: newEventIO(raw)}, nil
 }
 
 // Receive waits for events, passes each of those that have arrived to fn, and
@@ -89,14 +89,17 @@ func (r *Receiver) pass(n int, fn func(Message, error) bool) bool {
 // messages passes the messages in b to fn, and reports whether fn wants more.
 func (r *Receiver) messages(b []byte, nsid int, fn func(Message, error) bool) bool {
 	for len(b) > 0 {
-		h, body, rest, err := nextMessage(b)
+		raw, rest, err := nextMessage(b)
+		if err == nil && len(raw) < nlmsgHeaderLen+nfgenmsgLen {
+			err = raw.tooShort()
+		}
 		if err != nil {
 			return fn(Message{}, err)
 		}
 		b = rest
-		m, err := message(h, body)
+		m := raw.message()
 		m.NSID = nsid
-		if !fn(m, err) {
+		if !fn(m, nil) {
 			return false
 		}
 	}

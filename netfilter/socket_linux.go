@@ -11,6 +11,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// The system calls here are made through the RawConn, so that deadlines and
+// Close work, and are made bare: x/sys has no recvmmsg, and allocates the
+// sender's address for each datagram.
+
 func dialNetlink(config *netlink.Config) (*netlink.Conn, error) {
 	return netlink.Dial(unix.NETLINK_NETFILTER, config)
 }
@@ -20,13 +24,110 @@ func errno(code int32) error { return syscall.Errno(code) }
 // errNoBufferSpace is what the kernel reports an overrun as.
 const errNoBufferSpace = unix.ENOBUFS
 
-// A socketIO sends datagrams, and receives several with one system call into
-// buffers that it keeps. It is for one goroutine at a time.
-//
-// The system calls are made through the RawConn, so that deadlines and Close
-// work, and are made bare, since x/sys has no recvmmsg and allocates the sender's
-// address for each recvmsg.
-type socketIO struct {
+// A requestIO sends a datagram and receives those that answer it, one at a time
+// into one buffer. It is for one goroutine at a time.
+type requestIO struct {
+	raw syscall.RawConn
+
+	buffer    []byte
+	sender    unix.RawSockaddrNetlink
+	senderLen uint32
+	n         int // length of the datagram in buffer, which may hold less of it
+	err       syscall.Errno
+	pending   bool // n and err are what send received
+
+	sending []byte
+	sendErr syscall.Errno
+
+	// Made once: a func value made for each call would be allocated.
+	sendFunc, receiveFunc func(fd uintptr) bool
+}
+
+func newRequestIO(raw syscall.RawConn) *requestIO {
+	r := &requestIO{raw: raw, buffer: make([]byte, replyBufferSize)}
+	r.sendFunc, r.receiveFunc = r.sendto, r.recvfrom
+	return r
+}
+
+// send sends b to the kernel, and takes the first datagram of the answer with it
+// if it is there already.
+func (r *requestIO) send(b []byte) error {
+	r.sending, r.pending = b, false
+	err := r.raw.Write(r.sendFunc)
+	r.sending = nil
+	return ioError("send", "sendto", err, r.sendErr)
+}
+
+// receive waits for a datagram and returns it, if it is whole and the kernel's.
+func (r *requestIO) receive() ([]byte, error) {
+	var err error
+	if !r.pending {
+		err = r.raw.Read(r.receiveFunc)
+	}
+	r.pending = false
+	if err := ioError("receive", "recvfrom", err, r.err); err != nil {
+		return nil, err
+	}
+	if r.sender.Pid != 0 {
+		return nil, fmt.Errorf("%w: port %d", ErrForeignSender, r.sender.Pid)
+	}
+	if size := len(r.buffer); r.n > size {
+		r.buffer = make([]byte, 2*r.n)
+		return nil, fmt.Errorf("%w: %d bytes of %d", ErrTruncated, size, r.n)
+	}
+	return r.buffer[:r.n], nil
+}
+
+// sendto reports whether it is done, for syscall.RawConn. The kernel carries out
+// a request before sendto returns, so that the answer is there mostly.
+func (r *requestIO) sendto(fd uintptr) bool {
+	for {
+		// Without an address it goes to the kernel.
+		_, _, r.sendErr = unix.Syscall6(unix.SYS_SENDTO, fd,
+			uintptr(unsafe.Pointer(&r.sending[0])), uintptr(len(r.sending)), 0, 0, 0)
+		switch r.sendErr {
+		case unix.EINTR:
+		case unix.EAGAIN:
+			return false
+		case 0:
+			r.pending = r.recvfrom(fd)
+			return true
+		default:
+			return true
+		}
+	}
+}
+
+// recvfrom reports whether it is done, for syscall.RawConn.
+func (r *requestIO) recvfrom(fd uintptr) bool {
+	for {
+		r.senderLen = unix.SizeofSockaddrNetlink
+		n, _, err := unix.Syscall6(unix.SYS_RECVFROM, fd,
+			uintptr(unsafe.Pointer(&r.buffer[0])), uintptr(len(r.buffer)), unix.MSG_DONTWAIT|unix.MSG_TRUNC,
+			uintptr(unsafe.Pointer(&r.sender)), uintptr(unsafe.Pointer(&r.senderLen)))
+		if err == unix.EINTR {
+			continue
+		}
+		r.n, r.err = int(n), err
+		return err != unix.EAGAIN
+	}
+}
+
+// ioError returns the error of a RawConn's method, or else of the system call
+// made in it.
+func ioError(op, call string, err error, errno syscall.Errno) error {
+	switch {
+	case err != nil:
+		return &netlink.OpError{Op: op, Err: err}
+	case errno != 0:
+		return &netlink.OpError{Op: op, Err: os.NewSyscallError(call, errno)}
+	}
+	return nil
+}
+
+// An eventIO receives many datagrams with one system call, into buffers that it
+// keeps. It is for one goroutine at a time.
+type eventIO struct {
 	raw syscall.RawConn
 
 	headers  []mmsghdr
@@ -35,13 +136,11 @@ type socketIO struct {
 	controls [][controlLen]byte
 	buffers  [][]byte
 
-	received int
-	wait     bool
-	sending  []byte
-	err      syscall.Errno
+	n    int // received
+	wait bool
+	err  syscall.Errno
 
-	// Made once: a func value made for each call would be allocated.
-	receiveFunc, sendFunc func(fd uintptr) bool
+	receiveFunc func(fd uintptr) bool
 }
 
 // mmsghdr is struct mmsghdr.
@@ -54,10 +153,9 @@ type mmsghdr struct {
 // id, and the packet info.
 const controlLen = 64
 
-// newSocketIO returns a socketIO that receives up to n datagrams at a time, of
-// up to size bytes.
-func newSocketIO(raw syscall.RawConn, n, size int) *socketIO {
-	s := &socketIO{
+func newEventIO(raw syscall.RawConn) *eventIO {
+	const n, size = eventBatch, eventBufferSize
+	e := &eventIO{
 		raw:      raw,
 		headers:  make([]mmsghdr, n),
 		iovs:     make([]unix.Iovec, n),
@@ -65,79 +163,74 @@ func newSocketIO(raw syscall.RawConn, n, size int) *socketIO {
 		controls: make([][controlLen]byte, n),
 		buffers:  make([][]byte, n),
 	}
-	s.receiveFunc, s.sendFunc = s.recvmmsg, s.write
+	e.receiveFunc = e.recvmmsg
 	memory := make([]byte, n*size)
 	for i := range n {
-		s.setBuffer(i, memory[i*size:(i+1)*size:(i+1)*size])
-		h := &s.headers[i].hdr
-		h.Name = (*byte)(unsafe.Pointer(&s.senders[i]))
-		h.Iov = &s.iovs[i]
+		e.setBuffer(i, memory[i*size:(i+1)*size:(i+1)*size])
+		h := &e.headers[i].hdr
+		h.Name = (*byte)(unsafe.Pointer(&e.senders[i]))
+		h.Iov = &e.iovs[i]
 		h.SetIovlen(1)
-		h.Control = &s.controls[i][0]
+		h.Control = &e.controls[i][0]
 	}
-	return s
+	return e
 }
 
-func (s *socketIO) setBuffer(i int, b []byte) {
-	s.buffers[i] = b
-	s.iovs[i].Base = &b[0]
-	s.iovs[i].SetLen(len(b))
+func (e *eventIO) setBuffer(i int, b []byte) {
+	e.buffers[i] = b
+	e.iovs[i].Base = &b[0]
+	e.iovs[i].SetLen(len(b))
 }
 
 // receive returns how many datagrams it received. If wait is set, it waits for
 // the first.
-func (s *socketIO) receive(wait bool) (int, error) {
-	s.wait = wait
-	if err := s.raw.Read(s.receiveFunc); err != nil {
-		return 0, &netlink.OpError{Op: "receive", Err: err}
-	}
-	switch s.err {
-	case 0:
-		return s.received, nil
-	case unix.EAGAIN:
+func (e *eventIO) receive(wait bool) (int, error) {
+	e.wait = wait
+	err := e.raw.Read(e.receiveFunc)
+	if err == nil && e.err == unix.EAGAIN {
 		return 0, nil
 	}
-	return 0, &netlink.OpError{Op: "receive", Err: os.NewSyscallError("recvmmsg", s.err)}
+	return e.n, ioError("receive", "recvmmsg", err, e.err)
 }
 
 // recvmmsg reports whether it is done, for syscall.RawConn.
-func (s *socketIO) recvmmsg(fd uintptr) bool {
-	for i := range s.headers {
-		h := &s.headers[i].hdr
+func (e *eventIO) recvmmsg(fd uintptr) bool {
+	for i := range e.headers {
+		h := &e.headers[i].hdr
 		h.Namelen = unix.SizeofSockaddrNetlink
 		h.SetControllen(controlLen)
 	}
 	for {
 		n, _, err := unix.Syscall6(unix.SYS_RECVMMSG, fd,
-			uintptr(unsafe.Pointer(&s.headers[0])), uintptr(len(s.headers)), unix.MSG_DONTWAIT, 0, 0)
+			uintptr(unsafe.Pointer(&e.headers[0])), uintptr(len(e.headers)), unix.MSG_DONTWAIT, 0, 0)
 		if err == unix.EINTR {
 			continue
 		}
-		s.received, s.err = int(n), err
-		return err != unix.EAGAIN || !s.wait
+		e.n, e.err = int(n), err
+		return err != unix.EAGAIN || !e.wait
 	}
 }
 
 // datagram returns the i'th datagram that was received, if it is whole and the
 // kernel's.
-func (s *socketIO) datagram(i int) ([]byte, error) {
-	h := &s.headers[i]
-	if pid := s.senders[i].Pid; pid != 0 {
+func (e *eventIO) datagram(i int) ([]byte, error) {
+	h := &e.headers[i]
+	if pid := e.senders[i].Pid; pid != 0 {
 		return nil, fmt.Errorf("%w: port %d", ErrForeignSender, pid)
 	}
 	if h.hdr.Flags&unix.MSG_TRUNC != 0 {
-		size := len(s.buffers[i])
-		s.setBuffer(i, make([]byte, 2*size))
+		size := len(e.buffers[i])
+		e.setBuffer(i, make([]byte, 2*size))
 		return nil, fmt.Errorf("%w: %d bytes", ErrTruncated, size)
 	}
-	return s.buffers[i][:h.len], nil
+	return e.buffers[i][:h.len], nil
 }
 
 // nsid returns the id of the network namespace that the i'th datagram came
 // from, or -1 if the kernel did not say.
-func (s *socketIO) nsid(i int) int {
-	h := &s.headers[i].hdr
-	control := s.controls[i][:h.Controllen]
+func (e *eventIO) nsid(i int) int {
+	h := &e.headers[i].hdr
+	control := e.controls[i][:h.Controllen]
 	for len(control) >= unix.SizeofCmsghdr {
 		c := (*unix.Cmsghdr)(unsafe.Pointer(&control[0]))
 		n := uint64(c.Len)
@@ -151,32 +244,6 @@ func (s *socketIO) nsid(i int) int {
 		control = control[min(unix.CmsgSpace(len(value)), len(control)):]
 	}
 	return -1
-}
-
-func (s *socketIO) send(b []byte) error {
-	s.sending = b
-	err := s.raw.Write(s.sendFunc)
-	s.sending = nil
-	if err != nil {
-		return &netlink.OpError{Op: "send", Err: err}
-	}
-	if s.err != 0 {
-		return &netlink.OpError{Op: "send", Err: os.NewSyscallError("write", s.err)}
-	}
-	return nil
-}
-
-// write reports whether it is done, for syscall.RawConn. A netlink socket that
-// is not connected sends to the kernel.
-func (s *socketIO) write(fd uintptr) bool {
-	for {
-		_, _, err := unix.Syscall(unix.SYS_WRITE, fd, uintptr(unsafe.Pointer(&s.sending[0])), uintptr(len(s.sending)))
-		if err == unix.EINTR {
-			continue
-		}
-		s.err = err
-		return err != unix.EAGAIN
-	}
 }
 
 // namespace returns a descriptor of the socket's network namespace (Linux 4.9).

@@ -23,14 +23,20 @@ func dialNetlink(*netlink.Config) (*netlink.Conn, error) { return nil, errUnsupp
 
 func errno(int32) error { return errUnsupported }
 
-type socketIO struct{}
+type requestIO struct{}
 
-func newSocketIO(syscall.RawConn, int, int) *socketIO { return &socketIO{} }
+func newRequestIO(syscall.RawConn) *requestIO { return &requestIO{} }
 
-func (*socketIO) receive(bool) (int, error)    { return 0, errUnsupported }
-func (*socketIO) datagram(int) ([]byte, error) { return nil, errUnsupported }
-func (*socketIO) nsid(int) int                 { return -1 }
-func (*socketIO) send([]byte) error            { return errUnsupported }
+func (*requestIO) send([]byte) error        { return errUnsupported }
+func (*requestIO) receive() ([]byte, error) { return nil, errUnsupported }
+
+type eventIO struct{}
+
+func newEventIO(syscall.RawConn) *eventIO { return &eventIO{} }
+
+func (*eventIO) receive(bool) (int, error)    { return 0, errUnsupported }
+func (*eventIO) datagram(int) ([]byte, error) { return nil, errUnsupported }
+func (*eventIO) nsid(int) int                 { return -1 }
 
 func (c *Conn) namespace() (*os.File, error) { return nil, errUnsupported }
 

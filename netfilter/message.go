@@ -1,0 +1,78 @@
+package netfilter
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/mdlayher/netlink"
+)
+
+// A Message is one message from the kernel.
+type Message struct {
+	Header
+
+	// Sequence is the sequence number of the request that this answers, 0 for
+	// most events.
+	Sequence uint32
+
+	// NSID is the id of the network namespace that an event is from, if the
+	// option ListenAllNSID is set and the event is from another namespace than
+	// the socket's; else -1.
+	NSID int
+
+	// Attributes are the bytes behind the headers. They belong to the Conn and
+	// are overwritten once the function that the Message was passed to returns.
+	Attributes []byte
+}
+
+// A rawMessage is the bytes of one message, with at least a netlink header
+// (struct nlmsghdr).
+type rawMessage []byte
+
+// nextMessage splits the first message off b.
+func nextMessage(b []byte) (m rawMessage, rest []byte, err error) {
+	if len(b) < nlmsgHeaderLen {
+		return nil, nil, fmt.Errorf("%w: %d bytes, the netlink header has %d", ErrMalformed, len(b), nlmsgHeaderLen)
+	}
+	n := uint64(binary.NativeEndian.Uint32(b))
+	if n < nlmsgHeaderLen || n > uint64(len(b)) {
+		return nil, nil, fmt.Errorf("%w: a message of %d bytes where there are %d", ErrMalformed, n, len(b))
+	}
+	return b[:n:n], b[min(align(int(n)), len(b)):], nil
+}
+
+func (m rawMessage) typ() netlink.HeaderType {
+	return netlink.HeaderType(binary.NativeEndian.Uint16(m[4:]))
+}
+
+func (m rawMessage) flags() netlink.HeaderFlags {
+	return netlink.HeaderFlags(binary.NativeEndian.Uint16(m[6:]))
+}
+
+func (m rawMessage) sequence() uint32 { return binary.NativeEndian.Uint32(m[8:]) }
+
+// body is what stands behind the netlink header.
+func (m rawMessage) body() []byte { return m[nlmsgHeaderLen:] }
+
+// message returns m as a Message. It must be long enough for an nfnetlink header.
+func (m rawMessage) message() Message {
+	typ := m.typ()
+	return Message{
+		Header: Header{
+			Flags:       m.flags(),
+			SubsystemID: SubsystemID(typ >> 8),
+			MessageType: MessageType(typ),
+			Family:      ProtoFamily(m[16]),
+			Version:     m[17],
+			ResourceID:  binary.BigEndian.Uint16(m[18:]),
+		},
+		Sequence:   m.sequence(),
+		NSID:       -1,
+		Attributes: m[nlmsgHeaderLen+nfgenmsgLen:],
+	}
+}
+
+func (m rawMessage) tooShort() error {
+	return fmt.Errorf("%w: %d bytes behind the netlink header, the nfnetlink header has %d",
+		ErrMalformed, len(m.body()), nfgenmsgLen)
+}
