@@ -1,0 +1,60 @@
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+)
+
+const (
+	thisModule  = "github.com/ti-mo/conntrack"
+	thisCommand = thisModule + "/internal/kernels"
+)
+
+// binaries are the programs that run in the virtual machine. They are linked
+// statically.
+type binaries struct {
+	init   string
+	suites []suite
+}
+
+// suite is the tests of one package.
+type suite struct {
+	pkg    string // import path
+	dir    string // where the package's files are
+	binary string
+}
+
+// build makes the binaries, in the directory tmp.
+func build(tmp string) (b binaries, err error) {
+	b.init = filepath.Join(tmp, "init")
+	if err := compile(b.init, "build", thisCommand); err != nil {
+		return b, err
+	}
+	const format = "{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}} {{.Dir}}{{end}}"
+	list, err := output("", "go", "list", "-f", format, thisModule+"/...")
+	if err != nil {
+		return b, err
+	}
+	for line := range strings.Lines(string(list)) {
+		pkg, dir, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if pkg == thisCommand {
+			continue // its tests are about what happens out here
+		}
+		binary := filepath.Join(tmp, fmt.Sprint("test", len(b.suites)))
+		if err := compile(binary, "test", "-c", "-vet=off", pkg); err != nil {
+			return b, err
+		}
+		b.suites = append(b.suites, suite{pkg, dir, binary})
+	}
+	return b, nil
+}
+
+// compile calls a go command that makes a binary.
+func compile(binary, command string, args ...string) error {
+	args = append([]string{"CGO_ENABLED=0", "GOARCH=amd64", "go", command, "-o", binary, "-ldflags=-s -w"}, args...)
+	_, err := output("", "env", args...)
+	return err
+}

@@ -1,0 +1,127 @@
+//go:build linux
+
+package main
+
+import (
+	"encoding/json"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+const (
+	planFile   = "/plan.json"
+	moduleDir  = "/modules"
+	sourceDir  = "/src"
+	testBinary = "package.test"
+)
+
+// plan tells the virtual machine what to do.
+type plan struct {
+	Modules  []string // names, in the order in which to load them
+	Packages []string // in the order in which to test them
+	Args     []string // for the test binaries
+	Env      []string
+}
+
+// makeInitramfs makes the root directory of the virtual machine: it has the
+// kernel's modules, the packages with their tests, an init that runs these,
+// and the conntrack command.
+func makeInitramfs(o options, k kernel, b binaries) ([]byte, error) {
+	modules, err := k.modules()
+	if err != nil {
+		return nil, err
+	}
+	p := plan{Args: o.args, Env: environment()}
+	a := newArchive()
+	for _, m := range modules {
+		p.Modules = append(p.Modules, m.name)
+		a.file(filepath.Join(moduleDir, m.name), m.code)
+	}
+	for _, s := range b.suites {
+		p.Packages = append(p.Packages, s.pkg)
+		if err := addSuite(a, s); err != nil {
+			return nil, err
+		}
+	}
+	content, err := json.Marshal(p)
+	if err != nil {
+		return nil, err
+	}
+	a.file(planFile, content)
+	if err := copyFile(a, "/init", b.init); err != nil {
+		return nil, err
+	}
+	if err := addCommand(a, "conntrack"); err != nil {
+		return nil, err
+	}
+	return a.bytes(), nil
+}
+
+// environment returns the variables that the tests see. Property tests repeat
+// less often than on real hardware, unless the user says how often.
+func environment() []string {
+	env := []string{"CI=true", "HOME=/", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "CONNTRACK_TEST_ROUNDS=100"}
+	for _, variable := range os.Environ() {
+		if strings.HasPrefix(variable, "CONNTRACK_TEST_") {
+			env = append(env, variable) // the last one of a name counts
+		}
+	}
+	return env
+}
+
+// addSuite adds a package's tests, in a directory that has the files that
+// tests may read: the package's own, and all below testdata.
+func addSuite(a *archive, s suite) error {
+	target := filepath.Join(sourceDir, s.pkg)
+	err := filepath.WalkDir(s.dir, func(path string, entry fs.DirEntry, err error) error {
+		name, _ := filepath.Rel(s.dir, path)
+		switch {
+		case err != nil:
+			return err
+		case entry.Type().IsRegular():
+			return copyFile(a, filepath.Join(target, name), path)
+		case entry.IsDir() && name != "." && name != "testdata" && !strings.HasPrefix(name, "testdata/"):
+			return fs.SkipDir
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return copyFile(a, filepath.Join(target, testBinary), s.binary)
+}
+
+// addCommand adds a command of the host, with the libraries that it needs,
+// where they are on the host. A command that the host has not is left out: the
+// tests that use it skip.
+func addCommand(a *archive, name string) error {
+	path, err := exec.LookPath(name)
+	if err != nil {
+		return nil
+	}
+	libraries, err := output("", "ldd", path)
+	if err != nil {
+		return err
+	}
+	for _, file := range append(strings.Fields(string(libraries)), path) {
+		if !filepath.IsAbs(file) {
+			continue
+		}
+		if err := copyFile(a, file, file); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// copyFile adds a file of the host as target.
+func copyFile(a *archive, target, source string) error {
+	content, err := os.ReadFile(source)
+	if err == nil {
+		a.file(target, content)
+	}
+	return err
+}

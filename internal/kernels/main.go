@@ -1,0 +1,131 @@
+//go:build linux
+
+// Command kernels runs the tests of this module on other kernels than the
+// running one: on Debian's cloud kernels of several releases, in virtual
+// machines that need no privileges and no hardware support.
+//
+//	go run ./internal/kernels [-kernel 6.1,6.12] [-run pattern] [-v] [-- test flags]
+//
+// It takes the newest point release of each kernel that the system's package
+// sources offer, and keeps it in the user's cache directory. It needs Debian
+// on amd64, with qemu-system-x86 and xz-utils. The conntrack command, if there
+// is one, comes along into the machine.
+//
+// All tests of a package run, as "go test" would run them, with CI set: tests
+// that need more than the machine has fail. Those that need a newer kernel
+// skip, and are reported with their reasons. The exit status is 0 only if
+// every kernel has run every package, and no test failed.
+//
+// Environment variables that begin with CONNTRACK_TEST_ reach the tests.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// options says what to run, and how.
+type options struct {
+	kernels string
+	timeout time.Duration
+	cpus    int
+	verbose bool
+	args    []string // for the test binaries
+}
+
+func main() {
+	if inGuest() {
+		guest()
+		return
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
+	defer stop()
+	if err := host(ctx, parseOptions()); err != nil {
+		fmt.Fprintln(os.Stderr, "kernels:", err)
+		os.Exit(1)
+	}
+}
+
+func parseOptions() options {
+	var o options
+	flag.StringVar(&o.kernels, "kernel", "6.1,6.12", "`releases` of the kernels to run on")
+	run := flag.String("run", "", "run only tests that match the `pattern`")
+	flag.DurationVar(&o.timeout, "timeout", 10*time.Minute, "how long one kernel may take")
+	flag.IntVar(&o.cpus, "cpus", 2, "processors of the virtual machine")
+	flag.BoolVar(&o.verbose, "v", false, "show all output of all tests")
+	flag.Parse()
+	// A test that hangs is to show where, before the machine is stopped.
+	o.args = append(o.args, "-test.timeout="+(o.timeout/2).String())
+	if *run != "" {
+		o.args = append(o.args, "-test.run="+*run)
+	}
+	for _, arg := range flag.Args() {
+		o.args = append(o.args, testFlag(arg))
+	}
+	return o
+}
+
+// testFlag turns a flag of "go test" into that of a test binary.
+func testFlag(arg string) string {
+	name := strings.TrimLeft(arg, "-")
+	if name == arg || strings.HasPrefix(name, "test.") {
+		return arg
+	}
+	return "-test." + name
+}
+
+// host builds the tests and runs them on each kernel.
+func host(ctx context.Context, o options) error {
+	tmp, err := os.MkdirTemp("", "kernels")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(tmp)
+	b, err := build(tmp)
+	if err != nil {
+		return err
+	}
+	var failed []string
+	for release := range strings.SplitSeq(o.kernels, ",") {
+		if err := runKernel(ctx, o, tmp, release, b); err != nil {
+			fmt.Printf("FAIL Linux %s: %v\n", release, err)
+			failed = append(failed, release)
+		}
+	}
+	if failed != nil {
+		return fmt.Errorf("failed on Linux %s", strings.Join(failed, ", "))
+	}
+	return nil
+}
+
+// runKernel runs the tests on the newest kernel of a release. The error says
+// why this did not end well; which tests failed is printed.
+func runKernel(ctx context.Context, o options, tmp, release string, b binaries) error {
+	k, err := findKernel(release)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("=== Linux %s\n", k.version)
+	start := time.Now()
+	initramfs, err := makeInitramfs(o, k, b)
+	if err != nil {
+		return err
+	}
+	r := report{out: os.Stdout, verbose: o.verbose}
+	if err := boot(ctx, o, tmp, k, initramfs, r.read); err != nil {
+		return err
+	}
+	verdict, err := r.verdict()
+	if err != nil {
+		return err
+	}
+	fmt.Printf("--- Linux %s: %s in %.0f s\n", k.version, verdict, time.Since(start).Seconds())
+	return nil
+}

@@ -1,0 +1,131 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"debug/elf"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// wanted are the modules that tests use, by what their names begin with: all
+// of connection tracking with its helpers, what nftables rules do with it, and
+// virtual links. What these say that they depend on comes with them. What they
+// ask for only when they are loaded stands here before them: ways to search
+// text.
+var wanted = []string{
+	"ts_",
+	"nf_conntrack", "nf_nat", "nf_synproxy", "nfnetlink",
+	"nf_tables", "nft_ct", "nft_objref", "nft_chain_nat", "nft_nat", "nft_masq", "nft_redir", "nft_reject",
+	"nft_connlimit", "nft_flow_offload", "nft_synproxy", "nft_numgen", "nft_limit", "nft_log", "nft_queue",
+	"veth", "dummy",
+}
+
+// module is a part of a kernel that has to be loaded.
+type module struct {
+	name string
+	code []byte
+}
+
+// modules reads the wanted modules of a kernel, each after all that it depends
+// on. What a kernel has built in is not among them.
+func (k kernel) modules() ([]module, error) {
+	files, err := k.moduleFiles()
+	if err != nil {
+		return nil, err
+	}
+	l := loader{files: files, done: make(map[string]bool)}
+	names := slices.Sorted(maps.Keys(files))
+	for _, prefix := range wanted {
+		for _, name := range names {
+			if !strings.HasPrefix(name, prefix) {
+				continue
+			}
+			if err := l.load(name); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return l.loaded, nil
+}
+
+// moduleFiles returns the files of all modules, by name.
+func (k kernel) moduleFiles() (map[string]string, error) {
+	files := make(map[string]string)
+	err := filepath.WalkDir(k.tree, func(path string, _ fs.DirEntry, err error) error {
+		if base, _, ok := strings.Cut(filepath.Base(path), ".ko"); ok {
+			files[strings.ReplaceAll(base, "-", "_")] = path
+		}
+		return err
+	})
+	return files, err
+}
+
+// loader puts modules in order.
+type loader struct {
+	files  map[string]string
+	done   map[string]bool
+	loaded []module
+}
+
+// load adds a module after those that it depends on, unless it is there.
+func (l *loader) load(name string) error {
+	if l.done[name] {
+		return nil
+	}
+	l.done[name] = true
+	path, ok := l.files[name]
+	if !ok {
+		return fmt.Errorf("no module %s", name)
+	}
+	code, err := readModule(path)
+	if err != nil {
+		return err
+	}
+	needed, err := dependencies(code)
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	for _, other := range needed {
+		if err := l.load(other); err != nil {
+			return fmt.Errorf("%s needs %s: %w", name, other, err)
+		}
+	}
+	l.loaded = append(l.loaded, module{name, code})
+	return nil
+}
+
+func readModule(path string) ([]byte, error) {
+	if strings.HasSuffix(path, ".xz") {
+		return output("", "xz", "-dc", path)
+	}
+	return os.ReadFile(path)
+}
+
+// dependencies returns the names of the modules that a module needs.
+func dependencies(code []byte) ([]string, error) {
+	file, err := elf.NewFile(bytes.NewReader(code))
+	if err != nil {
+		return nil, err
+	}
+	section := file.Section(".modinfo")
+	if section == nil {
+		return nil, fmt.Errorf("no .modinfo")
+	}
+	info, err := section.Data()
+	if err != nil {
+		return nil, err
+	}
+	for _, line := range bytes.Split(info, []byte{0}) {
+		if names, ok := strings.CutPrefix(string(line), "depends="); ok && names != "" {
+			return strings.Split(names, ","), nil
+		}
+	}
+	return nil, nil
+}

@@ -1,0 +1,124 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"strings"
+)
+
+// slow is how many seconds a test may take without being named for it.
+const slow = 5
+
+// event is one of those that "go tool test2json" tells of.
+type event struct {
+	Action  string
+	Test    string // or "", for the package
+	Output  string
+	Elapsed float64 // in seconds, when the test has ended
+}
+
+// progress tells whether the output only says that a test begins or goes on.
+func (e event) progress() bool {
+	return strings.HasPrefix(e.Output, "=== ")
+}
+
+// tests is what happened to the tests of one package.
+type tests struct {
+	events []event
+	names  []string         // in the order in which they began
+	last   map[string]event // of each test, other than output
+}
+
+// parse reads the output of a test binary. That may be broken off anywhere.
+func parse(output []byte) (*tests, error) {
+	cmd := exec.Command("go", "tool", "test2json", "-t") // without -t, it leaves out Elapsed
+	cmd.Stdin = bytes.NewReader(output)
+	text, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", cmd, err)
+	}
+	t := &tests{last: make(map[string]event)}
+	for decoder := json.NewDecoder(bytes.NewReader(text)); ; {
+		var e event
+		if err := decoder.Decode(&e); errors.Is(err, io.EOF) {
+			return t, nil
+		} else if err != nil {
+			return nil, err
+		}
+		t.add(e)
+	}
+}
+
+func (t *tests) add(e event) {
+	t.events = append(t.events, e)
+	if e.Test == "" || e.Action == "output" {
+		return
+	}
+	last, again := t.last[e.Test]
+	if !again {
+		t.names = append(t.names, e.Test)
+	}
+	if last.Action != "fail" { // with -count, a failure counts
+		t.last[e.Test] = e
+	}
+}
+
+// count counts tests, each subtest too. One that did not end has failed.
+func (t *tests) count() (passed, failed, skipped int) {
+	for _, name := range t.names {
+		switch {
+		case t.failed(name):
+			failed++
+		case t.last[name].Action == "skip":
+			skipped++
+		default:
+			passed++
+		}
+	}
+	return passed, failed, skipped
+}
+
+// failed tells whether a test has failed, or did not end.
+func (t *tests) failed(name string) bool {
+	action := t.last[name].Action
+	return action != "pass" && action != "skip"
+}
+
+// print prints the output that is worth reading, and which tests did not end,
+// were skipped and why, or were slow.
+func (t *tests) print(w io.Writer, all, failed bool) {
+	for _, e := range t.events {
+		relevant := failed && !e.progress() && (e.Test == "" || t.failed(e.Test))
+		if e.Action == "output" && (all || relevant) {
+			fmt.Fprint(w, "    ", e.Output)
+		}
+	}
+	for _, name := range t.names {
+		e := t.last[name]
+		switch {
+		case e.Action == "skip":
+			fmt.Fprintf(w, "     skipped %s: %s\n", name, t.reason(name))
+		case e.Action == "run", e.Action == "cont": // and not "pause": these wait for others
+			fmt.Fprintf(w, "     did not end: %s\n", name)
+		case e.Elapsed >= slow:
+			fmt.Fprintf(w, "     slow: %s, %.1f s\n", name, e.Elapsed)
+		}
+	}
+}
+
+// reason returns what a skipped test printed, as one line.
+func (t *tests) reason(name string) string {
+	var reason []string
+	for _, e := range t.events {
+		if e.Test == name && !e.progress() && !strings.HasPrefix(strings.TrimSpace(e.Output), "--- ") {
+			reason = append(reason, strings.Fields(e.Output)...)
+		}
+	}
+	return strings.Join(reason, " ")
+}
