@@ -183,8 +183,8 @@ func (b *batch) fail(index int, err error) {
 
 // DeleteFunc removes the flows that f selects and for which match returns true,
 // and returns how many it removed. It does so while it streams the table, in
-// memory that does not depend on the table. The Flow that match is given is
-// overwritten once match has returned.
+// memory that does not depend on the table. The Flow that match is given, with
+// what it points to, is overwritten once match has returned.
 //
 // A flow that vanished by itself is neither counted nor an error, and one that
 // replaced it meanwhile, with the same tuples, is left alone: see Flow.ID. Any
@@ -199,11 +199,16 @@ func (c *Conn) deleteFunc(ctx context.Context, f *Filter, match func(*Flow) bool
 	d := deletion{batch: c.newBatch(opDelete)}
 	defer d.free()
 	d.flows = make([]Flow, 0, d.messages)
-	err = c.walk(ctx, f, nil, func(flow *Flow) bool {
-		if match(flow) {
-			d.add(flow)
-		}
-		return d.err == nil
+	var flow Flow
+	err = c.walk(ctx, &walk{
+		filter: f,
+		next:   func() *Flow { flow = Flow{}; return &flow },
+		visit: func(flow *Flow) bool {
+			if match(flow) {
+				d.add(flow)
+			}
+			return d.err == nil
+		},
 	})
 	if err == nil && d.err == nil {
 		d.flush()
@@ -221,7 +226,7 @@ type deletion struct {
 }
 
 func (d *deletion) add(f *Flow) {
-	d.flows = append(d.flows, *f)
+	d.flows = append(d.flows, Flow{ID: f.ID, Zone: f.Zone, TupleOrig: f.TupleOrig, TupleReply: f.TupleReply})
 	if d.batch.add(len(d.flows)-1, &d.flows[len(d.flows)-1]) {
 		d.account()
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"iter"
+	"slices"
 	"time"
 
 	"github.com/mdlayher/netlink"
@@ -62,15 +63,28 @@ func dumpRequest(h netfilter.Header) *request {
 	return r
 }
 
-// walk passes each flow that f selects to fn, until that returns false. The
-// Flow is overwritten by the next one.
-func (c *Conn) walk(ctx context.Context, f *Filter, opts *DumpOptions, fn func(*Flow) bool) error {
-	k, err := f.plan(false, c.has)
+// A walk is a dump of the flows that a filter selects.
+type walk struct {
+	filter *Filter
+	opts   *DumpOptions
+
+	// next returns where the next flow is to be decoded to: a zero Flow.
+	next func() *Flow
+	// visit is called with that flow if the filter selects it, and returns
+	// false to end the walk.
+	visit func(*Flow) bool
+	// keep is set if what visit gets is kept after it has returned.
+	keep bool
+}
+
+// walk carries out w.
+func (c *Conn) walk(ctx context.Context, w *walk) error {
+	k, err := w.filter.plan(false, c.has)
 	if err != nil {
 		return err
 	}
 	typ := netfilter.MessageType(ctGet)
-	zero := opts != nil && opts.ZeroCounters
+	zero := w.opts != nil && w.opts.ZeroCounters
 	if zero && k.exact {
 		typ = ctGetCtrZero
 	}
@@ -78,23 +92,31 @@ func (c *Conn) walk(ctx context.Context, f *Filter, opts *DumpOptions, fn func(*
 	defer r.free()
 	// A flow may have changed since the kernel selected it. If its counters are
 	// zero by then, it must be passed on all the same.
-	match := *f != Filter{} && typ != ctGetCtrZero
+	match := *w.filter != Filter{} && typ != ctGetCtrZero
 	return c.dump(ctx, r, func(m netfilter.Message) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := r.decodeFlow(m); err != nil {
+		flow, mark := w.next(), r.slab.mark()
+		if err := flow.unmarshal(m.Attributes, &r.slab, nil); err != nil {
 			return err
 		}
-		if match && !f.Match(&r.flow) {
+		if match && !w.filter.Match(flow) {
+			r.slab.release(mark)
+			*flow = Flow{}
 			return nil
 		}
 		if zero && typ != ctGetCtrZero {
-			if found, err := c.zeroCounters(&r.flow); !found {
+			if found, err := c.zeroCounters(flow); !found {
+				*flow = Flow{}
 				return err
 			}
 		}
-		if !fn(&r.flow) {
+		more := w.visit(flow)
+		if !w.keep {
+			r.slab.release(mark)
+		}
+		if !more {
 			return errStop
 		}
 		return nil
@@ -129,7 +151,14 @@ func (c *Conn) zeroCounters(flow *Flow) (found bool, err error) {
 // time, at the cost of closing a socket.
 func (c *Conn) Flows(ctx context.Context, f Filter, opts *DumpOptions) iter.Seq2[Flow, error] {
 	return func(yield func(Flow, error) bool) {
-		err := c.walk(ctx, &f, opts, func(flow *Flow) bool { return yield(*flow, nil) })
+		var flow Flow
+		err := c.walk(ctx, &walk{
+			filter: &f,
+			opts:   opts,
+			next:   func() *Flow { flow = Flow{}; return &flow },
+			visit:  func(flow *Flow) bool { return yield(*flow, nil) },
+			keep:   true,
+		})
 		if err != nil {
 			yield(Flow{}, opError("dump flows", err))
 		}
@@ -177,9 +206,18 @@ func (c *Conn) DumpFilter(f Filter, opts *DumpOptions) ([]Flow, error) {
 		// Some more may come in the meantime.
 		flows = make([]Flow, 0, s.Entries+s.Entries/32+16)
 	}
-	err := c.walk(context.Background(), &f, opts, func(flow *Flow) bool {
-		flows = append(flows, *flow)
-		return true
+	err := c.walk(context.Background(), &walk{
+		filter: &f,
+		opts:   opts,
+		next: func() *Flow {
+			flows = slices.Grow(flows, 1)
+			return &flows[:len(flows)+1][len(flows)]
+		},
+		visit: func(*Flow) bool {
+			flows = flows[:len(flows)+1]
+			return true
+		},
+		keep: true,
 	})
 	if err != nil {
 		return nil, opError("dump flows", err)

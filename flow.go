@@ -83,56 +83,66 @@ func NewFlow(proto uint8, status StatusFlag, srcAddr, destAddr netip.Addr,
 func (f *Flow) unmarshal(b []byte, s *slab, at *time.Time) error {
 	var d netfilter.Decoder
 	for typ, v := range d.Attributes(b) {
+		// What most flows have. With the others the loop would be too long for
+		// the compiler to inline.
 		switch typ {
 		case ctaTupleOrig:
 			d.Fail(f.TupleOrig.unmarshal(v))
 		case ctaTupleReply:
 			d.Fail(f.TupleReply.unmarshal(v))
-		case ctaTupleMaster:
-			d.Fail(f.TupleMaster.unmarshal(v))
 		case ctaStatus:
 			f.Status.Value = StatusFlag(d.Uint32(v))
 		case ctaProtoInfo:
 			d.Fail(f.ProtoInfo.unmarshal(v, s))
-		case ctaHelp:
-			d.Fail(f.Helper.unmarshal(v, s))
 		case ctaTimeout:
 			f.Timeout = d.Uint32(v)
 		case ctaMark:
 			f.Mark = d.Uint32(v)
-		case ctaCountersOrig:
-			d.Fail(f.CountersOrig.unmarshal(v))
-		case ctaCountersReply:
-			f.CountersReply.Direction = true
-			d.Fail(f.CountersReply.unmarshal(v))
 		case ctaUse:
 			f.Use = d.Uint32(v)
 		case ctaID:
 			f.ID = d.Uint32(v)
-		case ctaSeqAdjOrig:
-			d.Fail(f.SeqAdjOrig.unmarshal(v))
-		case ctaSeqAdjReply:
-			f.SeqAdjReply.Direction = true
-			d.Fail(f.SeqAdjReply.unmarshal(v))
-		case ctaZone:
-			f.Zone = d.Uint16(v)
-		case ctaSecCtx:
-			d.Fail(f.SecurityContext.unmarshal(v, s))
-		case ctaTimestamp:
-			d.Fail(f.Timestamp.unmarshal(v))
-		case ctaLabels:
-			f.Labels = s.copy(v)
-		case ctaLabelsMask:
-			f.LabelsMask = s.copy(v)
-		case ctaSynProxy:
-			d.Fail(f.SynProxy.unmarshal(v))
-		case ctaTimestampEvent:
-			if at != nil {
-				*at = time.Unix(0, int64(d.Uint64(v)))
-			}
+		default:
+			f.unmarshalOther(&d, typ, v, s, at)
 		}
 	}
 	return d.Err(ctaNames)
+}
+
+// unmarshalOther decodes an attribute that only some flows have.
+func (f *Flow) unmarshalOther(d *netfilter.Decoder, typ uint16, v []byte, s *slab, at *time.Time) {
+	switch typ {
+	case ctaCountersOrig:
+		d.Fail(f.CountersOrig.unmarshal(v))
+	case ctaCountersReply:
+		f.CountersReply.Direction = true
+		d.Fail(f.CountersReply.unmarshal(v))
+	case ctaTupleMaster:
+		d.Fail(f.TupleMaster.unmarshal(v))
+	case ctaHelp:
+		d.Fail(f.Helper.unmarshal(v, s))
+	case ctaSeqAdjOrig:
+		d.Fail(f.SeqAdjOrig.unmarshal(v))
+	case ctaSeqAdjReply:
+		f.SeqAdjReply.Direction = true
+		d.Fail(f.SeqAdjReply.unmarshal(v))
+	case ctaZone:
+		f.Zone = d.Uint16(v)
+	case ctaSecCtx:
+		d.Fail(f.SecurityContext.unmarshal(v, s))
+	case ctaTimestamp:
+		d.Fail(f.Timestamp.unmarshal(v))
+	case ctaLabels:
+		f.Labels = s.copy(v)
+	case ctaLabelsMask:
+		f.LabelsMask = s.copy(v)
+	case ctaSynProxy:
+		d.Fail(f.SynProxy.unmarshal(v))
+	case ctaTimestampEvent:
+		if at != nil {
+			*at = time.Unix(0, int64(d.Uint64(v)))
+		}
+	}
 }
 
 // marshal appends what can be set of f, for a Create or an Update.
@@ -140,7 +150,15 @@ func (f *Flow) unmarshal(b []byte, s *slab, at *time.Time) error {
 // A status without StatusConfirmed gives EBUSY. So does one with StatusExpected
 // in a Create with a master, which sets that flag by itself.
 func (f *Flow) marshal(e *netfilter.Encoder) {
-	f.marshalKey(e)
+	if f.TupleOrig.filled() {
+		f.TupleOrig.marshal(e, ctaTupleOrig)
+	}
+	if f.TupleReply.filled() {
+		f.TupleReply.marshal(e, ctaTupleReply)
+	}
+	if f.Zone != 0 {
+		e.Uint16(ctaZone, f.Zone)
+	}
 	if f.TupleMaster.filled() {
 		f.TupleMaster.marshal(e, ctaTupleMaster)
 	}
@@ -179,12 +197,12 @@ func (f *Flow) marshal(e *netfilter.Encoder) {
 	}
 }
 
-// marshalKey appends what the kernel finds an entry by.
+// marshalKey appends what the kernel finds an entry by: one tuple, the original
+// one if there are both.
 func (f *Flow) marshalKey(e *netfilter.Encoder) {
 	if f.TupleOrig.filled() {
 		f.TupleOrig.marshal(e, ctaTupleOrig)
-	}
-	if f.TupleReply.filled() {
+	} else {
 		f.TupleReply.marshal(e, ctaTupleReply)
 	}
 	if f.Zone != 0 {

@@ -216,10 +216,10 @@ func (d *filterDirection) marshal(e *netfilter.Encoder, flags uint32) {
 	if flags&(filterIPSrc|filterIPDst) != 0 {
 		ip := e.Nest(ctaTupleIP)
 		if flags&filterIPSrc != 0 {
-			marshalAddr(e, source, ctaIPv4Src, ctaIPv6Src)
+			e.Addr(ctaIPv4Src, ctaIPv6Src, source)
 		}
 		if flags&filterIPDst != 0 {
-			marshalAddr(e, dest, ctaIPv4Dst, ctaIPv6Dst)
+			e.Addr(ctaIPv4Dst, ctaIPv6Dst, dest)
 		}
 		e.End(ip)
 	}

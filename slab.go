@@ -16,6 +16,20 @@ const (
 	slabStrings = 256
 )
 
+// mark returns what s can hand out without allocating, for release.
+func (s *slab) mark() slab { return *s }
+
+// release makes s hand out again what it has handed out since mark, but for what
+// it has allocated since then.
+func (s *slab) release(mark slab) {
+	if len(mark.tcp) > len(s.tcp) {
+		s.tcp = mark.tcp
+	}
+	if len(mark.bytes) > len(s.bytes) {
+		s.bytes = mark.bytes
+	}
+}
+
 func (s *slab) newTCP() *ProtoInfoTCP {
 	if s == nil {
 		return new(ProtoInfoTCP)
@@ -25,6 +39,7 @@ func (s *slab) newTCP() *ProtoInfoTCP {
 	}
 	p := &s.tcp[0]
 	s.tcp = s.tcp[1:]
+	*p = ProtoInfoTCP{}
 	return p
 }
 

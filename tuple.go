@@ -142,20 +142,9 @@ func (ipt *IPTuple) unmarshal(b []byte) error {
 
 func (ipt *IPTuple) marshal(e *netfilter.Encoder) {
 	ip := e.Nest(ctaTupleIP)
-	marshalAddr(e, ipt.SourceAddress, ctaIPv4Src, ctaIPv6Src)
-	marshalAddr(e, ipt.DestinationAddress, ctaIPv4Dst, ctaIPv6Dst)
+	e.Addr(ctaIPv4Src, ctaIPv6Src, ipt.SourceAddress)
+	e.Addr(ctaIPv4Dst, ctaIPv6Dst, ipt.DestinationAddress)
 	e.End(ip)
-}
-
-// marshalAddr appends addr as an attribute of the type for its family.
-func marshalAddr(e *netfilter.Encoder, addr netip.Addr, v4, v6 uint16) {
-	if addr.Is4() {
-		a := addr.As4()
-		e.Bytes(v4, a[:])
-	} else {
-		a := addr.As16()
-		e.Bytes(v6, a[:])
-	}
 }
 
 func (pt *ProtoTuple) unmarshal(b []byte) error {

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"net/netip"
+	"slices"
 
 	"github.com/mdlayher/netlink"
 )
@@ -50,12 +52,12 @@ func (e *Encoder) Message(h Header) {
 	e.before, e.start = e.start, len(e.buf)
 	e.count++
 
-	b := append(e.buf, 0, 0, 0, 0) // nlmsg_len, known in finish
-	b = binary.NativeEndian.AppendUint16(b, uint16(h.SubsystemID)<<8|uint16(h.MessageType))
-	b = binary.NativeEndian.AppendUint16(b, uint16(h.Flags|netlink.Request))
-	b = append(b, 0, 0, 0, 0, 0, 0, 0, 0) // nlmsg_seq; nlmsg_pid, 0 to the kernel
-	b = append(b, byte(h.Family), h.Version)
-	e.buf = binary.BigEndian.AppendUint16(b, h.ResourceID)
+	b := e.extend(nlmsgHeaderLen + nfgenmsgLen)
+	clear(b) // nlmsg_len is known in finish, nlmsg_seq in seal; nlmsg_pid is 0
+	binary.NativeEndian.PutUint16(b[4:], uint16(h.SubsystemID)<<8|uint16(h.MessageType))
+	binary.NativeEndian.PutUint16(b[6:], uint16(h.Flags|netlink.Request))
+	b[16], b[17] = byte(h.Family), h.Version
+	binary.BigEndian.PutUint16(b[18:], h.ResourceID)
 }
 
 // Cancel takes the current message back, with its error. It may not be called
@@ -77,79 +79,115 @@ func (e *Encoder) finish() {
 // Err returns the first error of what was appended since the last Reset.
 func (e *Encoder) Err() error { return e.err }
 
-func (e *Encoder) header(typ uint16, n int) {
-	if n > math.MaxUint16-attrHeaderLen && e.err == nil {
-		e.err = fmt.Errorf("attribute %d: %d bytes, it can hold %d", typ, n, math.MaxUint16-attrHeaderLen)
+// extend appends n bytes and returns them. They hold anything.
+func (e *Encoder) extend(n int) []byte {
+	start := len(e.buf)
+	if cap(e.buf)-start < n {
+		e.buf = slices.Grow(e.buf, n)
 	}
-	b := binary.NativeEndian.AppendUint16(e.buf, uint16(n+attrHeaderLen))
-	e.buf = binary.NativeEndian.AppendUint16(b, typ)
+	e.buf = e.buf[:start+n]
+	return e.buf[start:]
 }
 
-// pad fills up the last n-byte value to the boundary of attributes.
-func (e *Encoder) pad(n int) {
-	var zero [3]byte
-	e.buf = append(e.buf, zero[:align(n)-n]...)
+// attrHeader writes the header of an attribute with a value of n bytes.
+func attrHeader(b []byte, typ uint16, n int) {
+	binary.NativeEndian.PutUint16(b, uint16(n+attrHeaderLen))
+	binary.NativeEndian.PutUint16(b[2:], typ)
+}
+
+// variable appends an attribute with a value of n bytes, its padding zeroed, and
+// returns the place for the value.
+func (e *Encoder) variable(typ uint16, n int) []byte {
+	if n > math.MaxUint16-attrHeaderLen {
+		e.fail(fmt.Errorf("attribute %d: %d bytes, it can hold %d", typ, n, math.MaxUint16-attrHeaderLen))
+		n = 0
+	}
+	b := e.extend(attrHeaderLen + align(n))
+	attrHeader(b, typ, n)
+	clear(b[attrHeaderLen+n:])
+	return b[attrHeaderLen : attrHeaderLen+n]
+}
+
+func (e *Encoder) fail(err error) {
+	if e.err == nil {
+		e.err = err
+	}
 }
 
 // Uint8 appends an attribute of one byte.
 func (e *Encoder) Uint8(typ uint16, v uint8) {
-	e.header(typ, 1)
-	e.buf = append(e.buf, v, 0, 0, 0)
+	b := e.extend(8)
+	attrHeader(b, typ, 1)
+	binary.BigEndian.PutUint32(b[4:], uint32(v)<<24)
 }
 
 // Uint16 appends an attribute of two bytes, in network byte order.
 func (e *Encoder) Uint16(typ uint16, v uint16) {
-	e.header(typ, 2)
-	e.buf = append(e.buf, byte(v>>8), byte(v), 0, 0)
+	b := e.extend(8)
+	attrHeader(b, typ, 2)
+	binary.BigEndian.PutUint32(b[4:], uint32(v)<<16)
 }
 
 // Uint32 appends an attribute of four bytes, in network byte order.
 func (e *Encoder) Uint32(typ uint16, v uint32) {
-	e.header(typ, 4)
-	e.buf = binary.BigEndian.AppendUint32(e.buf, v)
+	b := e.extend(8)
+	attrHeader(b, typ, 4)
+	binary.BigEndian.PutUint32(b[4:], v)
 }
 
 // NativeUint32 appends an attribute of four bytes, in the machine's byte order.
 func (e *Encoder) NativeUint32(typ uint16, v uint32) {
-	e.header(typ, 4)
-	e.buf = binary.NativeEndian.AppendUint32(e.buf, v)
+	b := e.extend(8)
+	attrHeader(b, typ, 4)
+	binary.NativeEndian.PutUint32(b[4:], v)
 }
 
 // Uint64 appends an attribute of eight bytes, in network byte order.
 func (e *Encoder) Uint64(typ uint16, v uint64) {
-	e.header(typ, 8)
-	e.buf = binary.BigEndian.AppendUint64(e.buf, v)
+	b := e.extend(12)
+	attrHeader(b, typ, 8)
+	binary.BigEndian.PutUint64(b[4:], v)
 }
 
-// Bytes appends an attribute that holds a copy of b.
-func (e *Encoder) Bytes(typ uint16, b []byte) {
-	e.header(typ, len(b))
-	e.buf = append(e.buf, b...)
-	e.pad(len(b))
+// Addr appends an attribute that holds an address: of the type v4 or v6, after
+// its family.
+func (e *Encoder) Addr(v4, v6 uint16, addr netip.Addr) {
+	if addr.Is4() {
+		b := e.extend(8)
+		attrHeader(b, v4, 4)
+		*(*[4]byte)(b[4:]) = addr.As4()
+		return
+	}
+	b := e.extend(20)
+	attrHeader(b, v6, 16)
+	*(*[16]byte)(b[4:]) = addr.As16()
+}
+
+// Bytes appends an attribute that holds a copy of v.
+func (e *Encoder) Bytes(typ uint16, v []byte) {
+	copy(e.variable(typ, len(v)), v)
 }
 
 // String appends an attribute that holds s and the NUL byte without which the
 // kernel refuses strings (NLA_NUL_STRING).
 func (e *Encoder) String(typ uint16, s string) {
-	e.header(typ, len(s)+1)
-	e.buf = append(e.buf, s...)
-	e.buf = append(e.buf, 0)
-	e.pad(len(s) + 1)
+	v := e.variable(typ, len(s)+1)
+	clear(v[copy(v, s):])
 }
 
 // Nest begins an attribute that holds attributes: those appended until End is
 // called with the value returned here.
 func (e *Encoder) Nest(typ uint16) (mark int) {
 	mark = len(e.buf)
-	e.header(typ|attrNested, 0)
+	attrHeader(e.extend(attrHeaderLen), typ|attrNested, 0)
 	return mark
 }
 
 // End ends the attribute that Nest began.
 func (e *Encoder) End(mark int) {
 	n := len(e.buf) - mark
-	if n > math.MaxUint16 && e.err == nil {
-		e.err = fmt.Errorf("nested attribute: %d bytes, it can hold %d", n, math.MaxUint16)
+	if n > math.MaxUint16 {
+		e.fail(fmt.Errorf("nested attribute: %d bytes, it can hold %d", n-attrHeaderLen, math.MaxUint16-attrHeaderLen))
 	}
 	binary.NativeEndian.PutUint16(e.buf[mark:], uint16(n))
 }
