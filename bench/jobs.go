@@ -1,0 +1,160 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// The contenders.
+const (
+	floor       = "floor"       // the bare system calls
+	library     = "library"     // this library
+	vishvananda = "vishvananda" // github.com/vishvananda/netlink, its functions
+	handle      = "handle"      // the same as methods of a Handle, which keeps its socket
+	command     = "command"     // the conntrack command
+)
+
+var contenders = []string{floor, library, vishvananda, handle, command}
+
+// A job is something that programs do with a table, and how each contender does
+// it. A contender that cannot do it is left out.
+type job struct {
+	name, title string
+	contenders  map[string]func(*run) error
+
+	// ops is how many flows of a table of n a run is about: the last ones.
+	ops func(n int) int
+	// creates says that these are not in the table when the run begins.
+	creates bool
+	// cold says that each run is the first in its process.
+	cold bool
+	// restore, if not nil, makes the table again what it was before the run.
+	restore func(t *table, r *run) error
+
+	limits limits
+}
+
+// The limits are what this library must reach, as issue 3 sets it; a limit of 0
+// stands for none.
+type limits struct {
+	time      float64 // times the floor's
+	allocs    float64 // a flow
+	bytes     float64 // a flow
+	advantage float64 // times as fast as vishvananda
+}
+
+// limitFlows is the size of the table that the limits are for.
+const limitFlows = 200_000
+
+// The numbers of flows that jobs are about. A quarter is enough for those that
+// handle them one by one.
+func all(n int) int     { return n }
+func quarter(n int) int { return n / 4 }
+
+var jobs = []job{
+	{
+		name: "flows", title: "range over Flows", ops: all,
+		contenders: map[string]func(*run) error{
+			floor: floorDump, library: libraryFlows, vishvananda: vishvanandaList, command: commandList,
+		},
+		limits: limits{time: 1.10, allocs: 0.05},
+	},
+	{
+		name: "dump", title: "Dump", ops: all,
+		contenders: map[string]func(*run) error{
+			floor: floorDump, library: libraryDump, vishvananda: vishvanandaList,
+		},
+		limits: limits{time: 1.25, bytes: 1.1 * sizeofFlow},
+	},
+	{
+		name: "firstdump", title: "Dump, the first of a process", ops: all, cold: true,
+		contenders: map[string]func(*run) error{
+			floor: floorDump, library: libraryDump, vishvananda: vishvanandaList,
+		},
+		limits: limits{time: 1.25, bytes: 1.1 * sizeofFlow},
+	},
+	{
+		name: "create", title: "Create", ops: quarter, creates: true, restore: deleteAgain,
+		contenders: map[string]func(*run) error{
+			floor: floorCreate, library: libraryCreate,
+			vishvananda: vishvanandaCreate, handle: handleCreate, command: commandRestore,
+		},
+		limits: limits{time: 1.15, allocs: 1},
+	},
+	{
+		name: "get", title: "Get", ops: quarter,
+		contenders: map[string]func(*run) error{
+			floor: floorGet, library: libraryGet,
+		},
+		limits: limits{time: 1.20, allocs: 2},
+	},
+	{
+		name: "update", title: "Update", ops: quarter,
+		contenders: map[string]func(*run) error{
+			floor: floorUpdate, library: libraryUpdate, vishvananda: vishvanandaUpdate, handle: handleUpdate,
+		},
+	},
+	{
+		name: "delete", title: "Delete", ops: quarter, restore: createAgain,
+		contenders: map[string]func(*run) error{
+			floor: floorDelete, library: libraryDelete,
+		},
+		limits: limits{time: 1.15, allocs: 1},
+	},
+	{
+		name: "createbatch", title: "CreateBatch", ops: quarter, creates: true, restore: deleteAgain,
+		contenders: map[string]func(*run) error{
+			floor: floorCreateBatch, library: libraryCreateBatch,
+		},
+		limits: limits{time: 1.15, allocs: 0.05},
+	},
+	{
+		name: "deletebatch", title: "DeleteBatch", ops: quarter, restore: createAgain,
+		contenders: map[string]func(*run) error{
+			floor: floorDeleteBatch, library: libraryDeleteBatch,
+		},
+		limits: limits{time: 1.15, allocs: 0.05},
+	},
+	{
+		name: "deletefunc", title: "DeleteFunc, a quarter", ops: all, restore: createStaleAgain,
+		contenders: map[string]func(*run) error{
+			floor: floorDeleteFunc, library: libraryDeleteFunc,
+			vishvananda: vishvanandaDeleteFilters, handle: handleDeleteFilters, command: commandDelete,
+		},
+		limits: limits{time: 1.15, allocs: 0.05, advantage: 3.5},
+	},
+}
+
+func findJob(name string) (*job, error) {
+	i := slices.IndexFunc(jobs, func(j job) bool { return j.name == name })
+	if i < 0 {
+		return nil, fmt.Errorf("no job %q; there are: %s", name, strings.Join(jobNames(), ", "))
+	}
+	return &jobs[i], nil
+}
+
+func jobNames() []string {
+	names := []string{}
+	for _, j := range jobs {
+		names = append(names, j.name)
+	}
+	return append(names, memoryJob)
+}
+
+// before returns how many flows the table must hold before the job.
+func (j *job) before(n int) int {
+	if j.creates {
+		return n - j.ops(n)
+	}
+	return n
+}
+
+func deleteAgain(t *table, r *run) error {
+	t.delete(r.Table-r.Ops, r.Table)
+	return nil
+}
+
+func createAgain(t *table, r *run) error { return t.create(r.Table-r.Ops, r.Table, every) }
+
+func createStaleAgain(t *table, r *run) error { return t.create(0, r.Table, (*flow).stale) }

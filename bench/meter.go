@@ -1,0 +1,92 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A sample is what one run of a job took.
+type sample struct {
+	// Flows is how many flows the job handled.
+	Flows int `json:"flows"`
+	// Wall and CPU are in nanoseconds. CPU is that of the process in user and in
+	// kernel mode, on all of its threads.
+	Wall int64 `json:"wall_ns"`
+	CPU  int64 `json:"cpu_ns"`
+	// Allocs and Bytes are those of the Go heap.
+	Allocs uint64 `json:"allocs"`
+	Bytes  uint64 `json:"bytes"`
+	// Peak is the most memory in bytes that was resident in the process.
+	Peak int64 `json:"peak_rss"`
+	// Foreign says that this was not a Go program, with no Go heap.
+	Foreign bool `json:"foreign,omitempty"`
+}
+
+// A meter measures what happens between start and stop, added up.
+type meter struct {
+	sample
+	started bool
+	profile *profile
+
+	mem0 runtime.MemStats
+	cpu0 int64
+	t0   time.Time
+}
+
+func (m *meter) start() {
+	if !m.started {
+		m.started = true
+		runtime.GC()
+		m.profile.start()
+		// The peak is to be that of what is measured. Where this fails, that of
+		// the preparations, which is small, counts too.
+		_ = os.WriteFile("/proc/self/clear_refs", []byte("5"), 0)
+	}
+	m.profile.on()
+	runtime.ReadMemStats(&m.mem0)
+	m.cpu0 = cpuTime()
+	m.t0 = time.Now()
+}
+
+func (m *meter) stop() {
+	wall := time.Since(m.t0)
+	cpu := cpuTime()
+	var mem runtime.MemStats
+	runtime.ReadMemStats(&mem)
+	m.profile.off()
+
+	m.Wall += wall.Nanoseconds()
+	m.CPU += cpu - m.cpu0
+	m.Allocs += mem.Mallocs - m.mem0.Mallocs
+	m.Bytes += mem.TotalAlloc - m.mem0.TotalAlloc
+}
+
+func cpuTime() int64 {
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return u.Utime.Nano() + u.Stime.Nano()
+}
+
+// peakMemory returns the process's peak resident memory (VmHWM). That of getrusage
+// would not do: a process inherits it from the one that started it.
+func peakMemory(pid string) (int64, error) {
+	status, err := os.ReadFile("/proc/" + pid + "/status")
+	if err != nil {
+		return 0, err
+	}
+	for line := range bytes.Lines(status) {
+		if value, ok := bytes.CutPrefix(line, []byte("VmHWM:")); ok {
+			kib, err := strconv.ParseInt(string(bytes.TrimSuffix(bytes.TrimSpace(value), []byte(" kB"))), 10, 64)
+			return kib << 10, err
+		}
+	}
+	return 0, fmt.Errorf("no VmHWM in /proc/%s/status", pid)
+}

@@ -1,0 +1,133 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+)
+
+// A run is one contender doing one job once, in a process of its own: this
+// program again, in the same namespace, with the run as its argument. So its CPU
+// time and memory are its own.
+type run struct {
+	Job       string
+	Contender string
+	// Table is how many flows of the mix the table holds or will hold. The job is
+	// about the last Ops of them, or about all if it looks at the whole table.
+	Table, Ops int
+	// Repeat is how often a run that looks at the whole table does so, 0 for once.
+	Repeat int
+	// Cold leaves out the warm-up in the process itself.
+	Cold bool
+	// CPUProfile and MemProfile are files to write, if not empty.
+	CPUProfile, MemProfile string
+
+	meter meter
+}
+
+// runCommand is the first argument of a process that is to do one run.
+const runCommand = "run-one"
+
+// measure does the run in a process of its own.
+func (r *run) measure() (sample, error) {
+	arg, err := json.Marshal(r)
+	if err != nil {
+		return sample{}, err
+	}
+	cmd := exec.Command("/proc/self/exe", runCommand, string(arg))
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return sample{}, fmt.Errorf("%s, %s: %w", r.Job, r.Contender, err)
+	}
+	var s sample
+	if err := json.Unmarshal(out, &s); err != nil {
+		return s, fmt.Errorf("%s, %s: %w", r.Job, r.Contender, err)
+	}
+	return s, nil
+}
+
+// runOne does the run that arg describes, and prints its sample.
+func runOne(arg string) error {
+	var r run
+	if err := json.Unmarshal([]byte(arg), &r); err != nil {
+		return err
+	}
+	job, err := findJob(r.Job)
+	if err != nil {
+		return err
+	}
+	r.meter.profile = newProfile(r.CPUProfile, r.MemProfile)
+	if err := job.contenders[r.Contender](&r); err != nil {
+		return err
+	}
+	if !r.meter.Foreign {
+		if r.meter.Peak, err = peakMemory("self"); err != nil {
+			return err
+		}
+	}
+	if err := r.meter.profile.end(); err != nil {
+		return err
+	}
+	return json.NewEncoder(os.Stdout).Encode(r.meter.sample)
+}
+
+// whole measures fn, which handles the whole table, changes nothing and returns
+// how many flows it found. All have to be found. Unless the run is a cold one, fn
+// runs before without being measured: a program that dumps the table mostly does
+// so again and again, with memory that it has from the last time.
+func (r *run) whole(want int, fn func() (int, error)) error {
+	if !r.Cold {
+		if _, err := fn(); err != nil {
+			return err
+		}
+	}
+	for range max(1, r.Repeat) {
+		r.meter.start()
+		n, err := fn()
+		r.meter.stop()
+		if err == nil && n != want {
+			err = fmt.Errorf("%d flows instead of %d", n, want)
+		}
+		if err != nil {
+			return err
+		}
+		r.meter.Flows += n
+	}
+	return nil
+}
+
+// each measures work on the last flows of the table. They are prepared some at a
+// time while the clock stands, so that neither the time nor the memory that this
+// takes is the contender's: prepare is called for each flow, and then work.
+// skip, which may be nil, leaves flows out.
+func (r *run) each(skip func(*flow) bool, prepare func(*flow), work func() error) error {
+	const stretch = 8 * batchSize
+	n := 0
+	do := func() error {
+		r.meter.start()
+		err := work()
+		r.meter.stop()
+		r.meter.Flows += n
+		n = 0
+		return err
+	}
+	var f flow // one for all: it is on the heap
+	for i := r.Table - r.Ops; i < r.Table; i++ {
+		f = flowAt(i)
+		if skip != nil && skip(&f) {
+			continue
+		}
+		prepare(&f)
+		if n++; n == stretch {
+			if err := do(); err != nil {
+				return err
+			}
+		}
+	}
+	if n == 0 {
+		return nil
+	}
+	return do()
+}

@@ -1,0 +1,159 @@
+package main
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// A socket is a blocking netlink socket with nothing between it and the kernel:
+// what it does is the floor that others are measured by. It looks at no more of
+// what it receives than it takes to see the end of the replies and a failure,
+// and it allocates nothing: the message headers are made once, and the system
+// calls bare, since unix.Recvmsg and unix.SendmsgN allocate addresses.
+type socket struct {
+	fd  int
+	in  []byte
+	out requests
+
+	inHeader, outHeader unix.Msghdr
+	inIovec, outIovec   unix.Iovec
+}
+
+func newSocket() (*socket, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
+	if err != nil {
+		return nil, os.NewSyscallError("socket", err)
+	}
+	s := &socket{fd: fd, in: make([]byte, 64<<10)}
+	s.inIovec.Base = &s.in[0]
+	s.inIovec.SetLen(len(s.in))
+	s.inHeader.Iov = &s.inIovec
+	s.inHeader.SetIovlen(1)
+	s.outHeader.Iov = &s.outIovec
+	s.outHeader.SetIovlen(1)
+	return s, nil
+}
+
+func (s *socket) close() { _ = unix.Close(s.fd) }
+
+func (s *socket) send(b []byte) error {
+	s.outIovec.Base = &b[0]
+	s.outIovec.SetLen(len(b))
+	_, _, errno := unix.Syscall(unix.SYS_SENDMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&s.outHeader)), 0)
+	if errno != 0 {
+		return os.NewSyscallError("sendmsg", errno)
+	}
+	return nil
+}
+
+func (s *socket) receive() ([]byte, error) {
+	n, _, errno := unix.Syscall(unix.SYS_RECVMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&s.inHeader)), 0)
+	if errno != 0 {
+		return nil, os.NewSyscallError("recvmsg", errno)
+	}
+	return s.in[:n], nil
+}
+
+var errReply = errors.New("unexpected reply of the kernel")
+
+// result returns the errno of b, which is an acknowledgement or an error, and
+// the sequence number of the message that it is for.
+func result(b []byte) (seq uint32, err error) {
+	if len(b) < nlmsgHeaderLen+4 || binary.NativeEndian.Uint16(b[4:]) != unix.NLMSG_ERROR {
+		return 0, fmt.Errorf("%w: %x", errReply, b[:min(len(b), nlmsgHeaderLen)])
+	}
+	seq = binary.NativeEndian.Uint32(b[8:])
+	if code := int32(binary.NativeEndian.Uint32(b[nlmsgHeaderLen:])); code != 0 {
+		err = syscall.Errno(-code)
+	}
+	return seq, err
+}
+
+// do sends one request that wants an acknowledgement, and waits for it.
+func (s *socket) do(request []byte) error {
+	if err := s.send(request); err != nil {
+		return err
+	}
+	b, err := s.receive()
+	if err != nil {
+		return err
+	}
+	_, err = result(b)
+	return err
+}
+
+// get sends one request that wants a flow, and waits for it.
+func (s *socket) get(request []byte) error {
+	if err := s.send(request); err != nil {
+		return err
+	}
+	b, err := s.receive()
+	if err != nil {
+		return err
+	}
+	if len(b) < nlmsgHeaderLen || binary.NativeEndian.Uint16(b[4:]) != msgNew {
+		_, err := result(b)
+		return errors.Join(errReply, err)
+	}
+	return nil
+}
+
+// dump dumps the whole table and drops it. The end is recognised by what stands
+// at the end of a datagram, without a look at the messages before it: an
+// NLMSG_DONE, with the sequence number of the request.
+func (s *socket) dump() error {
+	s.out.reset()
+	s.out.dump()
+	if err := s.send(s.out.buf); err != nil {
+		return err
+	}
+	for {
+		b, err := s.receive()
+		if err != nil {
+			return err
+		}
+		if len(b) < nlmsgDoneLen {
+			return errReply
+		}
+		last := b[len(b)-nlmsgDoneLen:]
+		if binary.NativeEndian.Uint32(last) == nlmsgDoneLen &&
+			binary.NativeEndian.Uint16(last[4:]) == unix.NLMSG_DONE &&
+			binary.NativeEndian.Uint32(last[8:]) == 1 {
+			if code := int32(binary.NativeEndian.Uint32(last[nlmsgHeaderLen:])); code != 0 {
+				return syscall.Errno(-code)
+			}
+			return nil
+		}
+	}
+}
+
+// batch sends count messages at once, the last of which wants an
+// acknowledgement, and waits for it. It returns how many messages failed, and
+// the first failure.
+func (s *socket) batch(messages []byte, count int) (failed int, first error, err error) {
+	if err := s.send(messages); err != nil {
+		return 0, nil, err
+	}
+	for {
+		b, err := s.receive()
+		if err != nil {
+			return failed, first, err
+		}
+		seq, err := result(b)
+		if err != nil {
+			failed++
+			if first == nil {
+				first = err
+			}
+		}
+		if errors.Is(err, errReply) || seq == uint32(count) {
+			return failed, first, nil
+		}
+	}
+}
