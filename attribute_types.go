@@ -1,6 +1,7 @@
 package conntrack
 
 import (
+	"encoding/binary"
 	"time"
 
 	"github.com/ti-mo/conntrack/netfilter"
@@ -160,6 +161,14 @@ func (p *ProtoInfo) marshal(e *netfilter.Encoder) {
 }
 
 func (t *ProtoInfoTCP) unmarshal(b []byte) error {
+	if len(b) == 40 && netfilter.Holds(b, 0, ctaProtoInfoTCPState, 1) &&
+		netfilter.Holds(b, 8, ctaProtoInfoTCPWScaleOriginal, 1) && netfilter.Holds(b, 16, ctaProtoInfoTCPWScaleReply, 1) &&
+		netfilter.Holds(b, 24, ctaProtoInfoTCPFlagsOriginal, 2) && netfilter.Holds(b, 32, ctaProtoInfoTCPFlagsReply, 2) {
+		t.State = b[4]
+		t.OriginalWindowScale, t.ReplyWindowScale = b[12], b[20]
+		t.OriginalFlags, t.ReplyFlags = binary.BigEndian.Uint16(b[28:]), binary.BigEndian.Uint16(b[36:])
+		return nil
+	}
 	var d netfilter.Decoder
 	for typ, v := range d.Attributes(b) {
 		switch typ {
@@ -245,6 +254,10 @@ func (p *ProtoInfoSCTP) marshal(e *netfilter.Encoder) {
 func (c *Counter) filled() bool { return c.Packets != 0 || c.Bytes != 0 }
 
 func (c *Counter) unmarshal(b []byte) error {
+	if len(b) == 24 && netfilter.Holds(b, 0, ctaCountersPackets, 8) && netfilter.Holds(b, 12, ctaCountersBytes, 8) {
+		c.Packets, c.Bytes = binary.BigEndian.Uint64(b[4:]), binary.BigEndian.Uint64(b[16:])
+		return nil
+	}
 	var d netfilter.Decoder
 	for typ, v := range d.Attributes(b) {
 		switch typ {
@@ -312,6 +325,12 @@ func (seq *SequenceAdjust) marshal(e *netfilter.Encoder, typ uint16) {
 }
 
 func (p *SynProxy) unmarshal(b []byte) error {
+	if len(b) == 24 && netfilter.Holds(b, 0, ctaSynProxyISN, 4) &&
+		netfilter.Holds(b, 8, ctaSynProxyITS, 4) && netfilter.Holds(b, 16, ctaSynProxyTSOff, 4) {
+		p.ISN, p.ITS = binary.BigEndian.Uint32(b[4:]), binary.BigEndian.Uint32(b[12:])
+		p.TSOff = binary.BigEndian.Uint32(b[20:])
+		return nil
+	}
 	var d netfilter.Decoder
 	for typ, v := range d.Attributes(b) {
 		switch typ {

@@ -1,6 +1,7 @@
 package conntrack
 
 import (
+	"encoding/binary"
 	"net/netip"
 
 	"github.com/ti-mo/conntrack/netfilter"
@@ -124,6 +125,16 @@ func (t *Tuple) marshal(e *netfilter.Encoder, typ uint16) {
 }
 
 func (ipt *IPTuple) unmarshal(b []byte) error {
+	switch {
+	case len(b) == 16 && netfilter.Holds(b, 0, ctaIPv4Src, 4) && netfilter.Holds(b, 8, ctaIPv4Dst, 4):
+		ipt.SourceAddress = netip.AddrFrom4([4]byte(b[4:]))
+		ipt.DestinationAddress = netip.AddrFrom4([4]byte(b[12:]))
+		return nil
+	case len(b) == 40 && netfilter.Holds(b, 0, ctaIPv6Src, 16) && netfilter.Holds(b, 20, ctaIPv6Dst, 16):
+		ipt.SourceAddress = netip.AddrFrom16([16]byte(b[4:]))
+		ipt.DestinationAddress = netip.AddrFrom16([16]byte(b[24:]))
+		return nil
+	}
 	var d netfilter.Decoder
 	for typ, v := range d.Attributes(b) {
 		switch typ {
@@ -148,13 +159,18 @@ func (ipt *IPTuple) marshal(e *netfilter.Encoder) {
 }
 
 func (pt *ProtoTuple) unmarshal(b []byte) error {
+	if len(b) == 24 && netfilter.Holds(b, 0, ctaProtoNum, 1) &&
+		netfilter.Holds(b, 8, ctaProtoSrcPort, 2) && netfilter.Holds(b, 16, ctaProtoDstPort, 2) {
+		pt.setProtocol(b[4])
+		pt.SourcePort = binary.BigEndian.Uint16(b[12:])
+		pt.DestinationPort = binary.BigEndian.Uint16(b[20:])
+		return nil
+	}
 	var d netfilter.Decoder
 	for typ, v := range d.Attributes(b) {
 		switch typ {
 		case ctaProtoNum:
-			pt.Protocol = d.Uint8(v)
-			pt.ICMPv4 = pt.Protocol == protoICMP
-			pt.ICMPv6 = pt.Protocol == protoICMPv6
+			pt.setProtocol(d.Uint8(v))
 		case ctaProtoSrcPort:
 			pt.SourcePort = d.Uint16(v)
 		case ctaProtoDstPort:
@@ -168,6 +184,12 @@ func (pt *ProtoTuple) unmarshal(b []byte) error {
 		}
 	}
 	return d.Err(ctaProtoNames)
+}
+
+func (pt *ProtoTuple) setProtocol(p uint8) {
+	pt.Protocol = p
+	pt.ICMPv4 = p == protoICMP
+	pt.ICMPv6 = p == protoICMPv6
 }
 
 func (pt *ProtoTuple) marshal(e *netfilter.Encoder) {

@@ -68,6 +68,13 @@ func (d *Decoder) Attributes(b []byte) iter.Seq2[uint16, []byte] {
 	}
 }
 
+// Holds reports whether there is an attribute of the given type with a value of
+// n bytes at the given place in b, and no flags. It is for a quick way through
+// attributes that the kernel always lays out alike; b must be long enough.
+func Holds(b []byte, at int, typ, n uint16) bool {
+	return binary.NativeEndian.Uint16(b[at:]) == attrHeaderLen+n && binary.NativeEndian.Uint16(b[at+2:]) == typ
+}
+
 func (d *Decoder) badLength(n, left int) {
 	d.Fail(fmt.Errorf("%w: attribute of %d bytes where its header has %d and there are %d",
 		ErrMalformed, n, attrHeaderLen, left))
