@@ -1,11 +1,22 @@
 package netfilter
 
-import "errors"
+import (
+	"errors"
+	"time"
+)
 
 // Events are far smaller than a datagram of a dump, and come one in each.
 const (
 	eventBatch      = 64
 	eventBufferSize = 4 << 10
+)
+
+// In a burst, each event would wake the receiver up, which costs more than the
+// event. So if a wake-up brought as many as burst, the next one waits as long as
+// gatherTime for more of them. That is not long enough to fill a receive buffer.
+const (
+	burst      = 4
+	gatherTime = 50 * time.Microsecond
 )
 
 // A Receiver receives the events of the groups that its Conn has joined, many
@@ -15,6 +26,7 @@ type Receiver struct {
 	c  *Conn
 	io *eventIO
 
+	last    int  // number of datagrams received last
 	overrun bool // the kernel dropped events, which is still to be told
 }
 
@@ -59,8 +71,12 @@ func (r *Receiver) Receive(fn func(Message, error) bool) error {
 // The kernel reports an overrun ahead of the events that it had queued before,
 // and drops all that come until these were read: that is where the gap is.
 func (r *Receiver) receive() (int, error) {
+	if burst <= r.last && r.last < eventBatch {
+		sleep(gatherTime)
+	}
 	for {
 		n, err := r.io.receive(!r.overrun)
+		r.last = n
 		if !errors.Is(err, errNoBufferSpace) {
 			return n, r.c.fault(err)
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"github.com/mdlayher/netlink"
@@ -141,6 +142,13 @@ type eventIO struct {
 	err  syscall.Errno
 
 	receiveFunc func(fd uintptr) bool
+}
+
+// sleep sleeps for less time than the runtime's timers can: they wait in epoll,
+// for milliseconds.
+func sleep(d time.Duration) {
+	t := unix.NsecToTimespec(d.Nanoseconds())
+	_ = unix.Nanosleep(&t, nil)
 }
 
 // mmsghdr is struct mmsghdr.

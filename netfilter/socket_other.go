@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime"
 	"syscall"
+	"time"
 
 	"github.com/mdlayher/netlink"
 )
@@ -39,5 +40,7 @@ func (*eventIO) datagram(int) ([]byte, error) { return nil, errUnsupported }
 func (*eventIO) nsid(int) int                 { return -1 }
 
 func (c *Conn) namespace() (*os.File, error) { return nil, errUnsupported }
+
+func sleep(time.Duration) {}
 
 func sameFile(_, _ *os.File) bool { return false }
