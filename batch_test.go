@@ -105,7 +105,7 @@ func TestBatchFailures(t *testing.T) {
 func TestBatchAllFail(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct{ n, readBuffer, writeBuffer int }{
-		"default buffers":   {n: 100_000},
+		"default buffers":   {n: min(100_000, 100*rounds(t, 1000))},
 		"tiny read buffer":  {n: 1000, readBuffer: 1},
 		"small read buffer": {n: 10_000, readBuffer: 20_000},
 		"tiny write buffer": {n: 1000, writeBuffer: 1},

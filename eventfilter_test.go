@@ -199,7 +199,7 @@ func TestEventFilter(t *testing.T) {
 	c := dial(t, nstest.New(t, nstest.Timestamps()))
 
 	passed, offered := 0, 0
-	for range 150 {
+	for range rounds(t, 150) {
 		f := randomEventFilter(r)
 		kernel := func(f conntrack.EventFilter) func(func(), func(*conntrack.Event, error) bool) error {
 			return func(joined func(), keep func(*conntrack.Event, error) bool) error {
