@@ -1,0 +1,434 @@
+//go:build linux
+
+package conntrack
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math/big"
+	"net/netip"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mdlayher/netlink"
+	"github.com/stretchr/testify/require"
+	"github.com/ti-mo/conntrack/netfilter"
+	"golang.org/x/sys/unix"
+)
+
+// A field is an attribute of fixed length, by the kernel's names and numbers
+// from the message on, and where its value belongs.
+type field struct {
+	path  string
+	types []uint16
+	size  int
+	of    func(v any) any
+}
+
+// in returns fn as a function of what a kind decodes to.
+func in[T any](fn func(*T) any) func(any) any {
+	return func(v any) any { return fn(v.(*T)) }
+}
+
+// tupleFields returns the fields of a Tuple that is the attribute typ.
+func tupleFields(path string, tuple func(v any) *Tuple, types ...uint16) []field {
+	at := func(name string, size int, fn func(t *Tuple) any, inner ...uint16) field {
+		return field{path + ": " + name, slices.Concat(types, inner), size, func(v any) any { return fn(tuple(v)) }}
+	}
+	return []field{
+		at("CTA_TUPLE_IP: CTA_IP_V4_SRC", 4, func(t *Tuple) any { return t.IP.SourceAddress }, 1, 1),
+		at("CTA_TUPLE_IP: CTA_IP_V4_DST", 4, func(t *Tuple) any { return t.IP.DestinationAddress }, 1, 2),
+		at("CTA_TUPLE_IP: CTA_IP_V6_SRC", 16, func(t *Tuple) any { return t.IP.SourceAddress }, 1, 3),
+		at("CTA_TUPLE_IP: CTA_IP_V6_DST", 16, func(t *Tuple) any { return t.IP.DestinationAddress }, 1, 4),
+		at("CTA_TUPLE_PROTO: CTA_PROTO_NUM", 1, func(t *Tuple) any { return t.Proto.Protocol }, 2, 1),
+		at("CTA_TUPLE_PROTO: CTA_PROTO_SRC_PORT", 2, func(t *Tuple) any { return t.Proto.SourcePort }, 2, 2),
+		at("CTA_TUPLE_PROTO: CTA_PROTO_DST_PORT", 2, func(t *Tuple) any { return t.Proto.DestinationPort }, 2, 3),
+		at("CTA_TUPLE_PROTO: CTA_PROTO_ICMP_ID", 2, func(t *Tuple) any { return t.Proto.ICMPID }, 2, 4),
+		at("CTA_TUPLE_PROTO: CTA_PROTO_ICMP_TYPE", 1, func(t *Tuple) any { return t.Proto.ICMPType }, 2, 5),
+		at("CTA_TUPLE_PROTO: CTA_PROTO_ICMP_CODE", 1, func(t *Tuple) any { return t.Proto.ICMPCode }, 2, 6),
+		at("CTA_TUPLE_PROTO: CTA_PROTO_ICMPV6_ID", 2, func(t *Tuple) any { return t.Proto.ICMPID }, 2, 7),
+		at("CTA_TUPLE_PROTO: CTA_PROTO_ICMPV6_TYPE", 1, func(t *Tuple) any { return t.Proto.ICMPType }, 2, 8),
+		at("CTA_TUPLE_PROTO: CTA_PROTO_ICMPV6_CODE", 1, func(t *Tuple) any { return t.Proto.ICMPCode }, 2, 9),
+		at("CTA_TUPLE_ZONE", 2, func(t *Tuple) any { return t.Zone }, 3),
+	}
+}
+
+var flowFields = slices.Concat(
+	tupleFields("CTA_TUPLE_ORIG", func(v any) *Tuple { return &v.(*Flow).TupleOrig }, 1),
+	tupleFields("CTA_TUPLE_REPLY", func(v any) *Tuple { return &v.(*Flow).TupleReply }, 2),
+	tupleFields("CTA_TUPLE_MASTER", func(v any) *Tuple { return &v.(*Flow).TupleMaster }, 14),
+	[]field{
+		{"CTA_STATUS", []uint16{3}, 4, in(func(f *Flow) any { return f.Status.Value })},
+		{"CTA_PROTOINFO: CTA_PROTOINFO_TCP: CTA_PROTOINFO_TCP_STATE", []uint16{4, 1, 1}, 1, in(func(f *Flow) any { return f.ProtoInfo.TCP.State })},
+		{"CTA_PROTOINFO: CTA_PROTOINFO_TCP: CTA_PROTOINFO_TCP_WSCALE_ORIGINAL", []uint16{4, 1, 2}, 1, in(func(f *Flow) any { return f.ProtoInfo.TCP.OriginalWindowScale })},
+		{"CTA_PROTOINFO: CTA_PROTOINFO_TCP: CTA_PROTOINFO_TCP_WSCALE_REPLY", []uint16{4, 1, 3}, 1, in(func(f *Flow) any { return f.ProtoInfo.TCP.ReplyWindowScale })},
+		{"CTA_PROTOINFO: CTA_PROTOINFO_TCP: CTA_PROTOINFO_TCP_FLAGS_ORIGINAL", []uint16{4, 1, 4}, 2, in(func(f *Flow) any { return f.ProtoInfo.TCP.OriginalFlags })},
+		{"CTA_PROTOINFO: CTA_PROTOINFO_TCP: CTA_PROTOINFO_TCP_FLAGS_REPLY", []uint16{4, 1, 5}, 2, in(func(f *Flow) any { return f.ProtoInfo.TCP.ReplyFlags })},
+		{"CTA_PROTOINFO: CTA_PROTOINFO_DCCP: CTA_PROTOINFO_DCCP_STATE", []uint16{4, 2, 1}, 1, in(func(f *Flow) any { return f.ProtoInfo.DCCP.State })},
+		{"CTA_PROTOINFO: CTA_PROTOINFO_DCCP: CTA_PROTOINFO_DCCP_ROLE", []uint16{4, 2, 2}, 1, in(func(f *Flow) any { return f.ProtoInfo.DCCP.Role })},
+		{"CTA_PROTOINFO: CTA_PROTOINFO_DCCP: CTA_PROTOINFO_DCCP_HANDSHAKE_SEQ", []uint16{4, 2, 3}, 8, in(func(f *Flow) any { return f.ProtoInfo.DCCP.HandshakeSeq })},
+		{"CTA_PROTOINFO: CTA_PROTOINFO_SCTP: CTA_PROTOINFO_SCTP_STATE", []uint16{4, 3, 1}, 1, in(func(f *Flow) any { return f.ProtoInfo.SCTP.State })},
+		{"CTA_PROTOINFO: CTA_PROTOINFO_SCTP: CTA_PROTOINFO_SCTP_VTAG_ORIGINAL", []uint16{4, 3, 2}, 4, in(func(f *Flow) any { return f.ProtoInfo.SCTP.VTagOriginal })},
+		{"CTA_PROTOINFO: CTA_PROTOINFO_SCTP: CTA_PROTOINFO_SCTP_VTAG_REPLY", []uint16{4, 3, 3}, 4, in(func(f *Flow) any { return f.ProtoInfo.SCTP.VTagReply })},
+		{"CTA_TIMEOUT", []uint16{7}, 4, in(func(f *Flow) any { return f.Timeout })},
+		{"CTA_MARK", []uint16{8}, 4, in(func(f *Flow) any { return f.Mark })},
+		{"CTA_COUNTERS_ORIG: CTA_COUNTERS_PACKETS", []uint16{9, 1}, 8, in(func(f *Flow) any { return f.CountersOrig.Packets })},
+		{"CTA_COUNTERS_ORIG: CTA_COUNTERS_BYTES", []uint16{9, 2}, 8, in(func(f *Flow) any { return f.CountersOrig.Bytes })},
+		{"CTA_COUNTERS_ORIG: CTA_COUNTERS32_PACKETS", []uint16{9, 3}, 4, in(func(f *Flow) any { return f.CountersOrig.Packets })},
+		{"CTA_COUNTERS_ORIG: CTA_COUNTERS32_BYTES", []uint16{9, 4}, 4, in(func(f *Flow) any { return f.CountersOrig.Bytes })},
+		{"CTA_COUNTERS_REPLY: CTA_COUNTERS_PACKETS", []uint16{10, 1}, 8, in(func(f *Flow) any { return f.CountersReply.Packets })},
+		{"CTA_COUNTERS_REPLY: CTA_COUNTERS_BYTES", []uint16{10, 2}, 8, in(func(f *Flow) any { return f.CountersReply.Bytes })},
+		{"CTA_COUNTERS_REPLY: CTA_COUNTERS32_PACKETS", []uint16{10, 3}, 4, in(func(f *Flow) any { return f.CountersReply.Packets })},
+		{"CTA_COUNTERS_REPLY: CTA_COUNTERS32_BYTES", []uint16{10, 4}, 4, in(func(f *Flow) any { return f.CountersReply.Bytes })},
+		{"CTA_USE", []uint16{11}, 4, in(func(f *Flow) any { return f.Use })},
+		{"CTA_ID", []uint16{12}, 4, in(func(f *Flow) any { return f.ID })},
+		{"CTA_SEQ_ADJ_ORIG: CTA_SEQADJ_CORRECTION_POS", []uint16{15, 1}, 4, in(func(f *Flow) any { return f.SeqAdjOrig.Position })},
+		{"CTA_SEQ_ADJ_ORIG: CTA_SEQADJ_OFFSET_BEFORE", []uint16{15, 2}, 4, in(func(f *Flow) any { return f.SeqAdjOrig.OffsetBefore })},
+		{"CTA_SEQ_ADJ_ORIG: CTA_SEQADJ_OFFSET_AFTER", []uint16{15, 3}, 4, in(func(f *Flow) any { return f.SeqAdjOrig.OffsetAfter })},
+		{"CTA_SEQ_ADJ_REPLY: CTA_SEQADJ_CORRECTION_POS", []uint16{16, 1}, 4, in(func(f *Flow) any { return f.SeqAdjReply.Position })},
+		{"CTA_SEQ_ADJ_REPLY: CTA_SEQADJ_OFFSET_BEFORE", []uint16{16, 2}, 4, in(func(f *Flow) any { return f.SeqAdjReply.OffsetBefore })},
+		{"CTA_SEQ_ADJ_REPLY: CTA_SEQADJ_OFFSET_AFTER", []uint16{16, 3}, 4, in(func(f *Flow) any { return f.SeqAdjReply.OffsetAfter })},
+		{"CTA_ZONE", []uint16{18}, 2, in(func(f *Flow) any { return f.Zone })},
+		{"CTA_TIMESTAMP: CTA_TIMESTAMP_START", []uint16{20, 1}, 8, in(func(f *Flow) any { return f.Timestamp.Start })},
+		{"CTA_TIMESTAMP: CTA_TIMESTAMP_STOP", []uint16{20, 2}, 8, in(func(f *Flow) any { return f.Timestamp.Stop })},
+		{"CTA_SYNPROXY: CTA_SYNPROXY_ISN", []uint16{24, 1}, 4, in(func(f *Flow) any { return f.SynProxy.ISN })},
+		{"CTA_SYNPROXY: CTA_SYNPROXY_ITS", []uint16{24, 2}, 4, in(func(f *Flow) any { return f.SynProxy.ITS })},
+		{"CTA_SYNPROXY: CTA_SYNPROXY_TSOFF", []uint16{24, 3}, 4, in(func(f *Flow) any { return f.SynProxy.TSOff })},
+	},
+)
+
+var expectFields = slices.Concat(
+	tupleFields("CTA_EXPECT_MASTER", func(v any) *Tuple { return &v.(*Expect).TupleMaster }, 1),
+	tupleFields("CTA_EXPECT_TUPLE", func(v any) *Tuple { return &v.(*Expect).Tuple }, 2),
+	tupleFields("CTA_EXPECT_MASK", func(v any) *Tuple { return &v.(*Expect).Mask }, 3),
+	tupleFields("CTA_EXPECT_NAT: CTA_EXPECT_NAT_TUPLE", func(v any) *Tuple { return &v.(*Expect).NAT.Tuple }, 10, 2),
+	[]field{
+		{"CTA_EXPECT_TIMEOUT", []uint16{4}, 4, in(func(ex *Expect) any { return ex.Timeout })},
+		{"CTA_EXPECT_ID", []uint16{5}, 4, in(func(ex *Expect) any { return ex.ID })},
+		{"CTA_EXPECT_ZONE", []uint16{7}, 2, in(func(ex *Expect) any { return ex.Zone })},
+		{"CTA_EXPECT_FLAGS", []uint16{8}, 4, in(func(ex *Expect) any { return ex.Flags })},
+		{"CTA_EXPECT_CLASS", []uint16{9}, 4, in(func(ex *Expect) any { return ex.Class })},
+	},
+)
+
+var statsFields = []field{
+	{"CTA_STATS_FOUND", []uint16{2}, 4, in(func(s *Stats) any { return s.Found })},
+	{"CTA_STATS_INVALID", []uint16{4}, 4, in(func(s *Stats) any { return s.Invalid })},
+	{"CTA_STATS_IGNORE", []uint16{5}, 4, in(func(s *Stats) any { return s.Ignore })},
+	{"CTA_STATS_INSERT", []uint16{8}, 4, in(func(s *Stats) any { return s.Insert })},
+	{"CTA_STATS_INSERT_FAILED", []uint16{9}, 4, in(func(s *Stats) any { return s.InsertFailed })},
+	{"CTA_STATS_DROP", []uint16{10}, 4, in(func(s *Stats) any { return s.Drop })},
+	{"CTA_STATS_EARLY_DROP", []uint16{11}, 4, in(func(s *Stats) any { return s.EarlyDrop })},
+	{"CTA_STATS_ERROR", []uint16{12}, 4, in(func(s *Stats) any { return s.Error })},
+	{"CTA_STATS_SEARCH_RESTART", []uint16{13}, 4, in(func(s *Stats) any { return s.SearchRestart })},
+}
+
+var statsExpectFields = []field{
+	{"CTA_STATS_EXP_NEW", []uint16{1}, 4, in(func(s *StatsExpect) any { return s.New })},
+	{"CTA_STATS_EXP_CREATE", []uint16{2}, 4, in(func(s *StatsExpect) any { return s.Create })},
+	{"CTA_STATS_EXP_DELETE", []uint16{3}, 4, in(func(s *StatsExpect) any { return s.Delete })},
+}
+
+var statsGlobalFields = []field{
+	{"CTA_STATS_GLOBAL_ENTRIES", []uint16{1}, 4, in(func(s *StatsGlobal) any { return s.Entries })},
+	{"CTA_STATS_GLOBAL_MAX_ENTRIES", []uint16{2}, 4, in(func(s *StatsGlobal) any { return s.MaxEntries })},
+}
+
+// eventFields are those that only events have.
+var eventFields = []field{
+	{"CTA_TIMESTAMP_EVENT", []uint16{27}, 8, in(func(e *Event) any { return e.Time })},
+	{"CTA_STATUS", []uint16{3}, 4, in(func(e *Event) any { return e.Flow.Status.Value })},
+}
+
+// attr returns an attribute, with the padding at its end.
+func attr(typ uint16, value ...byte) []byte {
+	b := binary.NativeEndian.AppendUint16(nil, uint16(4+len(value)))
+	b = binary.NativeEndian.AppendUint16(b, typ)
+	b = append(b, value...)
+	return append(b, make([]byte, -len(b)&3)...)
+}
+
+// nested returns value as the innermost of attributes in attributes.
+func nested(types []uint16, value []byte) []byte {
+	if len(types) == 1 {
+		return attr(types[0], value...)
+	}
+	return attr(types[0]|unix.NLA_F_NESTED, nested(types[1:], value)...)
+}
+
+// wireMessage returns a message with these attributes, which as an event is
+// that of a new flow.
+func wireMessage(attributes []byte) netlink.Message {
+	return netlink.Message{
+		Header: netlink.Header{Type: netlink.HeaderType(netfilter.NFSubsysCTNetlink) << 8, Flags: netlink.Create | netlink.Excl},
+		Data:   append([]byte{unix.AF_INET, 0, 0, 0}, attributes...),
+	}
+}
+
+// TestFields decodes each attribute by itself, with the right length and with
+// others.
+func TestFields(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name   string
+		kind   *kind
+		fields []field
+	}{
+		{"Flow", flowKind, flowFields},
+		{"Expect", expectKind, expectFields},
+		{"Stats", statsKind, statsFields},
+		{"StatsExpect", statsExpectKind, statsExpectFields},
+		{"StatsGlobal", statsGlobalKind, statsGlobalFields},
+		{"Event", eventKind, eventFields},
+	}
+	value := []byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17}
+	for _, tt := range tests {
+		for _, f := range tt.fields {
+			t.Run(tt.name+"/"+f.path, func(t *testing.T) {
+				t.Parallel()
+				for size := range value {
+					got, err := tt.kind.decode(wireMessage(nested(f.types, value[:size])))
+					if size == f.size {
+						require.NoError(t, err)
+						require.Equal(t, number(value[:size]), number(f.of(got)))
+						continue
+					}
+					require.EqualError(t, err, fmt.Sprintf("%s: malformed message: %d bytes, want %d", f.path, size, f.size))
+					require.ErrorIs(t, err, netfilter.ErrMalformed)
+				}
+			})
+		}
+	}
+}
+
+// number returns what a field holds as the number that its bytes are on the
+// wire.
+func number(v any) string {
+	switch x := v.(type) {
+	case []byte:
+		return new(big.Int).SetBytes(x).String()
+	case netip.Addr:
+		return number(x.AsSlice())
+	case time.Time:
+		return fmt.Sprint(x.UnixNano())
+	}
+	return fmt.Sprint(reflect.ValueOf(v).Uint())
+}
+
+// TestStrings decodes the attributes whose length is not fixed.
+func TestStrings(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name  string
+		kind  *kind
+		types []uint16
+		bytes bool // a NUL at the end belongs to the value
+		of    func(v any) any
+	}{
+		{"CTA_HELP_NAME", flowKind, []uint16{5, 1}, false, in(func(f *Flow) any { return f.Helper.Name })},
+		{"CTA_HELP_INFO", flowKind, []uint16{5, 2}, true, in(func(f *Flow) any { return string(f.Helper.Info) })},
+		{"CTA_SECCTX_NAME", flowKind, []uint16{19, 1}, false, in(func(f *Flow) any { return string(f.SecurityContext) })},
+		{"CTA_LABELS", flowKind, []uint16{22}, true, in(func(f *Flow) any { return string(f.Labels) })},
+		{"CTA_LABELS_MASK", flowKind, []uint16{23}, true, in(func(f *Flow) any { return string(f.LabelsMask) })},
+		{"CTA_EXPECT_HELP_NAME", expectKind, []uint16{6}, false, in(func(ex *Expect) any { return ex.HelpName })},
+		{"CTA_EXPECT_FN", expectKind, []uint16{11}, false, in(func(ex *Expect) any { return ex.Function })},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			for _, value := range []string{"", "\x00", "a", "ftp\x00", "ftp", "a\x00b\x00", strings.Repeat("long", 1000)} {
+				got, err := tt.kind.decode(wireMessage(nested(tt.types, []byte(value))))
+				require.NoError(t, err)
+				want := value
+				if !tt.bytes {
+					want = strings.TrimSuffix(value, "\x00")
+				}
+				require.Equal(t, want, tt.of(got), "%q", value)
+			}
+		})
+	}
+}
+
+// TestExpectNATDirection decodes the one attribute that is a truth value.
+func TestExpectNATDirection(t *testing.T) {
+	t.Parallel()
+	for value, want := range map[string]bool{"\x00\x00\x00\x00": false, "\x00\x00\x00\x01": true, "\x01\x00\x00\x00": true} {
+		v, err := expectKind.decode(wireMessage(nested([]uint16{10, 1}, []byte(value))))
+		require.NoError(t, err)
+		require.Equal(t, want, v.(*Expect).NAT.Direction, "%q", value)
+	}
+	_, err := expectKind.decode(wireMessage(nested([]uint16{10, 1}, []byte{1})))
+	require.EqualError(t, err, "CTA_EXPECT_NAT: CTA_EXPECT_NAT_DIR: malformed message: 1 bytes, want 4")
+}
+
+// TestMalformed asserts that errors say where the message is not what it says.
+func TestMalformed(t *testing.T) {
+	t.Parallel()
+	// length returns the attribute in b with another length in its header.
+	length := func(n uint16, b []byte) []byte {
+		binary.NativeEndian.PutUint16(b, n)
+		return b
+	}
+	const nest = unix.NLA_F_NESTED
+	address := func() []byte { return attr(1, 10, 0, 0, 1) }
+
+	tests := []struct {
+		name       string
+		attributes []byte
+		err        string
+	}{
+		{"length 0", length(0, attr(3, 0, 0, 0, 1)), "CTA_STATUS: malformed message: attribute of 0 bytes where its header has 4 and there are 8"},
+		{"length 1", length(1, attr(3, 0, 0, 0, 1)), "CTA_STATUS: malformed message: attribute of 1 bytes where its header has 4 and there are 8"},
+		{"length 2", length(2, attr(99, 0, 0, 0, 1)), "attribute 99: malformed message: attribute of 2 bytes where its header has 4 and there are 8"},
+		{"length 3", length(3, attr(8, 0, 0, 0, 1)), "CTA_MARK: malformed message: attribute of 3 bytes where its header has 4 and there are 8"},
+		{"longer than the message", length(9, attr(3, 0, 0, 0, 1)), "CTA_STATUS: malformed message: attribute of 9 bytes where its header has 4 and there are 8"},
+		{
+			"unknown, longer than the message", length(9, attr(99, 0, 0, 0, 1)),
+			"attribute 99: malformed message: attribute of 9 bytes where its header has 4 and there are 8",
+		},
+		{
+			"nested, length 0", attr(1|nest, attr(1|nest, length(0, address())...)...),
+			"CTA_TUPLE_ORIG: CTA_TUPLE_IP: CTA_IP_V4_SRC: malformed message: attribute of 0 bytes where its header has 4 and there are 8",
+		},
+		{
+			"longer than its parent, though there is more of the message",
+			slices.Concat(attr(1|nest, attr(1|nest, length(12, address())...)...), attr(3, 0, 0, 0, 1)),
+			"CTA_TUPLE_ORIG: CTA_TUPLE_IP: CTA_IP_V4_SRC: malformed message: attribute of 12 bytes where its header has 4 and there are 8",
+		},
+		{
+			"parent longer than its own", slices.Concat(attr(1|nest, length(16, attr(1|nest, address()...))...), attr(3, 0, 0, 0, 1)),
+			"CTA_TUPLE_ORIG: CTA_TUPLE_IP: malformed message: attribute of 16 bytes where its header has 4 and there are 12",
+		},
+		{
+			"unknown in nested, length 0", attr(5|nest, length(0, attr(99))...),
+			"CTA_HELP: attribute 99: malformed message: attribute of 0 bytes where its header has 4 and there are 4",
+		},
+		{"rest", slices.Concat(attr(3, 0, 0, 0, 1), []byte{1, 2, 3}), "attribute 0: malformed message: 3 bytes after the last attribute"},
+		{
+			"rest in nested", attr(9|nest, slices.Concat(attr(1, 0, 0, 0, 0, 0, 0, 0, 1), []byte{1})...),
+			"CTA_COUNTERS_ORIG: attribute 0: malformed message: 1 bytes after the last attribute",
+		},
+		{"value instead of nested", attr(1|nest, 1, 2, 3), "CTA_TUPLE_ORIG: attribute 0: malformed message: 3 bytes after the last attribute"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			for _, k := range []*kind{flowKind, eventKind} {
+				_, err := k.decode(wireMessage(tt.attributes))
+				require.EqualError(t, err, tt.err)
+				require.ErrorIs(t, err, netfilter.ErrMalformed)
+			}
+		})
+	}
+}
+
+// TestNoPadding asserts that the last attribute at any level needs no padding.
+func TestNoPadding(t *testing.T) {
+	t.Parallel()
+	port := attr(3, 0, 80)
+	tuple := attr(1|unix.NLA_F_NESTED, attr(2|unix.NLA_F_NESTED, port[:6]...)[:10]...)[:14]
+	v, err := flowKind.decode(wireMessage(tuple))
+	require.NoError(t, err)
+	require.EqualValues(t, 80, v.(*Flow).TupleOrig.Proto.DestinationPort)
+}
+
+// TestShortMessage asserts that a message without its nfnetlink header is
+// refused.
+func TestShortMessage(t *testing.T) {
+	t.Parallel()
+	m := wireMessage(nil)
+	for n := range m.Data {
+		m.Data = m.Data[:n]
+		var e Event
+		require.ErrorIs(t, e.Unmarshal(m), netfilter.ErrMalformed, "%d bytes", n)
+	}
+}
+
+func TestUnknownEvent(t *testing.T) {
+	t.Parallel()
+	for _, typ := range []netlink.HeaderType{0x0103, 0x0203, 0x0000, 0x0a00, 0xffff, netlink.Done} {
+		e := Event{Type: EventNew, Flow: new(Flow)}
+		err := e.Unmarshal(netlink.Message{Header: netlink.Header{Type: typ}, Data: make([]byte, 4)})
+		require.ErrorIs(t, err, ErrUnknownEvent, "type %#x", uint16(typ))
+		require.Equal(t, Event{}, e)
+	}
+}
+
+// TestUnknownAttributes adds attributes that do not exist at every level of each
+// golden message, as a newer kernel may.
+func TestUnknownAttributes(t *testing.T) {
+	t.Parallel()
+	for _, file := range goldenFiles(t) {
+		r := readRecord(t, file)
+		k := kindOf(r.Type)
+		m := r.message(t)
+		want, err := k.decode(m)
+		require.NoError(t, err)
+		m.Data = slices.Concat(m.Data[:sizeofNfgenmsg], withUnknown(m.Data[sizeofNfgenmsg:]))
+		got, err := k.decode(m)
+		require.NoError(t, err, file)
+		require.Equal(t, want, got, file)
+	}
+}
+
+func kindOf(typ string) *kind {
+	return map[string]*kind{
+		"*conntrack.Flow":        flowKind,
+		"*conntrack.Expect":      expectKind,
+		"*conntrack.Event":       eventKind,
+		"*conntrack.Stats":       statsKind,
+		"*conntrack.StatsExpect": statsExpectKind,
+		"*conntrack.StatsGlobal": statsGlobalKind,
+	}[typ]
+}
+
+// withUnknown returns attributes with others before, between and behind them,
+// and in those of them that are nested.
+func withUnknown(b []byte) (out []byte) {
+	unknown := slices.Concat(attr(0x3000, 1, 2, 3), attr(0x3001|unix.NLA_F_NESTED, 1, 2, 3, 4, 5), attr(0x7002), attr(0, 1))
+	out = append(out, unknown...)
+	for len(b) > 0 {
+		n, typ := int(binary.NativeEndian.Uint16(b)), binary.NativeEndian.Uint16(b[2:])
+		value := b[4:n]
+		if typ&unix.NLA_F_NESTED != 0 {
+			value = withUnknown(value)
+		}
+		out = append(out, attr(typ, value...)...)
+		out = append(out, unknown...)
+		b = b[min((n+3)&^3, len(b)):]
+	}
+	return out
+}
+
+// TestTruncated cuts each golden message off everywhere: what comes out is an
+// error, or a whole number of attributes was left.
+func TestTruncated(t *testing.T) {
+	t.Parallel()
+	for _, file := range goldenFiles(t) {
+		r := readRecord(t, file)
+		k := kindOf(r.Type)
+		m := r.message(t)
+		whole := m.Data
+		boundaries := map[int]bool{}
+		for at := sizeofNfgenmsg; at < len(whole); {
+			boundaries[at] = true
+			n := int(binary.NativeEndian.Uint16(whole[at:]))
+			for end := at + n; end <= at+(n+3)&^3; end++ {
+				boundaries[end] = true // with and without padding
+			}
+			at += (n + 3) &^ 3
+		}
+		for n := range whole {
+			m.Data = whole[:n:n]
+			_, err := k.decode(m)
+			if boundaries[n] {
+				require.NoError(t, err, "%s: %d bytes", file, n)
+			} else {
+				require.ErrorIs(t, err, netfilter.ErrMalformed, "%s: %d bytes", file, n)
+			}
+		}
+	}
+}
