@@ -104,7 +104,7 @@ func (s Status) String() string {
 		if bit < len(statusNames) {
 			names = append(names, statusNames[bit])
 		} else {
-			names = append(names, fmt.Sprintf("%#x", 1<<bit))
+			names = append(names, fmt.Sprintf("%#x", uint32(1)<<bit))
 		}
 	}
 	return strings.Join(names, "|")
