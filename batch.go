@@ -102,9 +102,16 @@ type batchFlow struct {
 	flow  *Flow
 }
 
+// deleteBytes is more than the length of a message that deletes a flow, so that a
+// batch of them is only sent when it has all its messages.
+const deleteBytes = 256
+
 func (c *Conn) newBatch(o op) *batch {
 	b := &batch{request: newRequest(), conn: c.sockets.request, op: o}
 	b.messages, b.bytes = b.conn.MaxBatch()
+	if o == opDelete {
+		b.messages = max(1, min(b.messages, b.bytes/deleteBytes))
+	}
 	b.pending = make([]batchFlow, 0, b.messages)
 	b.onFailure = b.refused
 	return b
@@ -117,12 +124,18 @@ func (b *batch) add(index int, f *Flow) (sent bool) {
 		b.fail(index, err)
 		return false
 	}
-	b.pending = append(b.pending, batchFlow{index, f})
-	if len(b.pending) < b.messages && b.enc.Len() < b.bytes {
-		return false
+	if b.enc.Len() > b.bytes && len(b.pending) > 0 {
+		b.enc.Cancel()
+		b.flush()
+		sent = true
+		_ = b.op.append(&b.enc, f, 0) // as before
 	}
-	b.flush()
-	return true
+	b.pending = append(b.pending, batchFlow{index, f})
+	if len(b.pending) == b.messages {
+		b.flush()
+		sent = true
+	}
+	return sent
 }
 
 // flush sends what was collected.

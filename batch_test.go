@@ -289,3 +289,32 @@ func TestDeleteFuncEnds(t *testing.T) {
 		require.Zero(t, deleted)
 	})
 }
+
+// A flow that fits into no send buffer fails alone.
+func TestBatchOversized(t *testing.T) {
+	t.Parallel()
+	c := dial(t, nstest.New(t))
+	require.NoError(t, c.SetWriteBuffer(16_000))
+	flows := manyFlows(100)
+	flows[50].Helper = conntrack.Helper{Name: "ftp", Info: make([]byte, 40_000)}
+	failed := requireBatchError(t, c.CreateBatch(flows), len(flows))
+	require.Len(t, failed, 1)
+	require.ErrorIs(t, failed[50], unix.EMSGSIZE)
+	table, err := c.Dump(nil)
+	require.NoError(t, err)
+	require.Len(t, table, 99)
+}
+
+// A socket that lost answers, and so drops the next ones, blocks nobody.
+func TestRequestAfterOverrun(t *testing.T) {
+	t.Parallel()
+	ns := nstest.New(t)
+	config := ns.Config()
+	config.Groups = 7
+	c, err := conntrack.Dial(config)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, c.Close()) })
+	require.NoError(t, dial(t, ns).CreateBatch(manyFlows(5000)))
+	within(t, func() { err = c.Create(newFlow6(1)) })
+	require.NoError(t, err, "events do not come to the socket of requests")
+}

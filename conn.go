@@ -32,14 +32,20 @@ type Conn struct {
 
 // Dial opens a connection. A nil config is the zero config: the network
 // namespace of the calling thread. With config.NetNS, an open descriptor of a
-// network namespace, Dial takes CAP_SYS_ADMIN; the descriptor may be closed
-// afterwards. config.PID and config.Groups hold for the socket of requests
-// alone; there is no use for them here.
+// network namespace, Dial takes CAP_SYS_ADMIN, and so does each later socket, for
+// a dump or for events; the descriptor may be closed afterwards. config.Groups is
+// ignored: Listen and Events join groups. config.PID holds for the socket of
+// requests alone.
 //
 // Dial takes no other privilege, but what is done with the Conn does. Where
 // there is no netlink, the error satisfies errors.Is(err,
 // errors.ErrUnsupported).
 func Dial(config *netlink.Config) (*Conn, error) {
+	if config != nil {
+		own := *config
+		own.Groups = 0
+		config = &own
+	}
 	request, err := netfilter.Dial(config)
 	if err != nil {
 		return nil, opError("dial", err)
@@ -73,7 +79,8 @@ func (c *Conn) closeOnce() error {
 }
 
 // SetOption switches an option of all sockets of the Conn on or off, including
-// those that it opens later.
+// those that it opens later. With netlink.NoENOBUFS the kernel does not tell of
+// overruns, so that events are lost without ErrOverrun; there is no need for it.
 func (c *Conn) SetOption(option netlink.ConnOption, enable bool) error {
 	return opError("set option", c.sockets.each(func(s *netfilter.Conn) error {
 		return s.SetOption(option, enable)

@@ -89,9 +89,9 @@ func calls() []call {
 			_, err := c.StatsGlobal()
 			return err
 		}},
-		{"CreateBatch", func(c *conntrack.Conn) error { return c.CreateBatch([]conntrack.Flow{f}) }},
-		{"UpdateBatch", func(c *conntrack.Conn) error { return c.UpdateBatch([]conntrack.Flow{f}) }},
-		{"DeleteBatch", func(c *conntrack.Conn) error { return c.DeleteBatch([]conntrack.Flow{f}) }},
+		{"CreateBatch", func(c *conntrack.Conn) error { return c.CreateBatch([]conntrack.Flow{f, newFlow(2), newFlow(3)}) }},
+		{"UpdateBatch", func(c *conntrack.Conn) error { return c.UpdateBatch([]conntrack.Flow{f, newFlow(2), newFlow(3)}) }},
+		{"DeleteBatch", func(c *conntrack.Conn) error { return c.DeleteBatch([]conntrack.Flow{f, newFlow(2), newFlow(3)}) }},
 		{"DeleteFunc", func(c *conntrack.Conn) error {
 			_, err := c.DeleteFunc(context.Background(), conntrack.Filter{}, func(*conntrack.Flow) bool { return true })
 			return err

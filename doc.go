@@ -3,11 +3,14 @@
 //
 // A [Conn], made by [Dial], does four things:
 //
-//   - it shows the table: [Conn.Dump], [Conn.DumpFilter], [Conn.DumpExpect],
-//     [Conn.Get];
-//   - it changes it: [Conn.Create], [Conn.Update], [Conn.Delete], [Conn.Flush],
-//     [Conn.FlushFilter], [Conn.CreateExpect];
-//   - it watches it: [Conn.Listen];
+//   - it shows the table: [Conn.Flows] and [Conn.Expects] as it streams in,
+//     [Conn.Dump], [Conn.DumpFilter] and [Conn.DumpExpect] as a whole, [Conn.Get]
+//     one flow of it;
+//   - it changes it: [Conn.Create], [Conn.Update], [Conn.Delete],
+//     [Conn.CreateExpect]; many flows at a time with [Conn.CreateBatch],
+//     [Conn.UpdateBatch], [Conn.DeleteBatch], [Conn.DeleteFunc], [Conn.Flush],
+//     [Conn.FlushFilter];
+//   - it watches it: [Conn.Events], [Conn.Listen];
 //   - it counts: [Conn.Stats], [Conn.StatsExpect], [Conn.StatsGlobal].
 //
 // The table holds a [Flow] for each connection that the kernel tracks, and an

@@ -15,7 +15,9 @@ import (
 // DumpOptions say how a dump is made.
 type DumpOptions struct {
 	// ZeroCounters sets the counters of each flow to zero as it is dumped
-	// (IPCTNL_MSG_CT_GET_CTRZERO).
+	// (IPCTNL_MSG_CT_GET_CTRZERO). The kernel does so as it fills a buffer: in a
+	// loop over Flows that is left early, flows that were not yielded may have
+	// lost their counters.
 	ZeroCounters bool
 }
 
@@ -43,6 +45,7 @@ func (c *Conn) dump(ctx context.Context, r *request, fn func(netfilter.Message) 
 		}
 	}()
 	stop := context.AfterFunc(ctx, func() { _ = s.SetDeadline(time.Unix(1, 0)) })
+	defer stop() // also if fn panics: it keeps the socket's buffer
 
 	err = s.Do(&r.enc, fn)
 	reusable = stop() && err == nil
@@ -127,7 +130,7 @@ func (c *Conn) walk(ctx context.Context, w *walk) error {
 // before, unless it has gone.
 func (c *Conn) zeroCounters(flow *Flow) (found bool, err error) {
 	before, err := c.get(flow, ctGetCtrZero)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || err == nil && before.ID != flow.ID {
 		return false, nil
 	}
 	*flow = before
@@ -144,8 +147,9 @@ func (c *Conn) zeroCounters(flow *Flow) (found bool, err error) {
 // all. It satisfies errors.Is(err, netfilter.ErrDumpInterrupted) if the kernel
 // marked the dump as inconsistent, and errors.Is(err, ctx.Err()) if ctx ended.
 // The table goes on changing during a dump: an entry that was there from
-// beginning to end is yielded, one that came or went meanwhile may be, and when
-// the kernel resizes the table, an entry may be yielded twice or not at all.
+// beginning to end is yielded, one that came or went meanwhile may be, and one may be yielded twice when its
+// neighbour in the table goes. When the kernel resizes the table, entries may be
+// yielded twice or not at all.
 //
 // The loop body may call any method of the Conn. The loop may be left at any
 // time, at the cost of closing a socket.
@@ -195,6 +199,9 @@ func (c *Conn) Dump(opts *DumpOptions) ([]Flow, error) {
 	return c.DumpFilter(Filter{}, opts)
 }
 
+// maxDumpSize is how many flows a dump makes room for in advance at the most.
+const maxDumpSize = 1 << 24
+
 // DumpFilter returns the flows that f selects, in the manner of Dump.
 func (c *Conn) DumpFilter(f Filter, opts *DumpOptions) ([]Flow, error) {
 	var flows []Flow
@@ -204,7 +211,7 @@ func (c *Conn) DumpFilter(f Filter, opts *DumpOptions) ([]Flow, error) {
 			return nil, err
 		}
 		// Some more may come in the meantime.
-		flows = make([]Flow, 0, s.Entries+s.Entries/32+16)
+		flows = make([]Flow, 0, min(s.Entries, maxDumpSize)*33/32+16)
 	}
 	err := c.walk(context.Background(), &walk{
 		filter: &f,

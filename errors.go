@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 )
 
 // Errors about what the caller asked for. Nothing was sent to the kernel.
@@ -52,6 +53,10 @@ func (e *OpError) Error() string {
 func hint(op string, err error) string {
 	if !errors.Is(err, fs.ErrPermission) {
 		return ""
+	}
+	var call *os.SyscallError
+	if errors.As(err, &call) && call.Syscall == "setns" {
+		return " (another network namespace takes CAP_SYS_ADMIN, for each socket)"
 	}
 	const privilege = "run as root, or with CAP_NET_ADMIN in the user namespace that owns the network namespace"
 	if op == opNames[opUpdate] {

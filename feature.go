@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"sync"
 
 	"github.com/mdlayher/netlink"
@@ -173,13 +172,12 @@ func (c *Conn) probeDump(marshal func(*netfilter.Encoder)) (refused, known bool,
 }
 
 // refusal interprets the answer to a request that a kernel with some feature
-// refuses as malformed.
+// refuses as malformed. Any other error says nothing about the feature.
 func refusal(err error) (refused, known bool, _ error) {
-	var answer *netlink.OpError
 	switch {
 	case err == nil:
 		return false, true, nil
-	case errors.As(err, &answer) && answer.Sequence != 0 && !errors.Is(err, fs.ErrPermission):
+	case netfilter.IsInvalid(err):
 		return true, true, nil
 	}
 	return false, false, err

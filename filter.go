@@ -53,6 +53,7 @@ const (
 	ZeroICMPCode
 	ZeroICMPID
 	ZeroZone
+	zeroEnd
 )
 
 // Match reports whether f selects flow.
@@ -93,7 +94,8 @@ func matchTuple(want *Tuple, zero TupleFields, t *Tuple, defaultZone uint16) boo
 	if zone == 0 {
 		zone = defaultZone
 	}
-	w, p := &want.Proto, &t.Proto
+	w, p := want.Proto, &t.Proto
+	w.Protocol = w.protocol()
 	if p.isICMP() && w.selectsPorts(zero) || !p.isICMP() && w.selectsICMP(zero) {
 		return false
 	}
@@ -109,6 +111,18 @@ func matchTuple(want *Tuple, zero TupleFields, t *Tuple, defaultZone uint16) boo
 }
 
 func (pt *ProtoTuple) isICMP() bool { return pt.Protocol == protoICMP || pt.Protocol == protoICMPv6 }
+
+// protocol returns the protocol that pt, as part of a Filter, selects by: ICMPv4
+// and ICMPv6 stand for theirs.
+func (pt *ProtoTuple) protocol() uint8 {
+	switch {
+	case pt.Protocol == 0 && pt.ICMPv4:
+		return protoICMP
+	case pt.Protocol == 0 && pt.ICMPv6:
+		return protoICMPv6
+	}
+	return pt.Protocol
+}
 
 // selectsPorts reports whether pt, as part of a Filter, selects flows by ports.
 func (pt *ProtoTuple) selectsPorts(zero TupleFields) bool {
@@ -131,7 +145,7 @@ func matchField[T uint8 | uint16](want, v T, zero TupleFields) bool {
 }
 
 func matchPrefix(want netip.Prefix, addr netip.Addr) bool {
-	return !want.IsValid() || want.Contains(addr)
+	return want == netip.Prefix{} || want.Contains(addr)
 }
 
 // check returns an error if no flow can agree with f, and else the family that
@@ -149,8 +163,14 @@ func (f *Filter) check() (netfilter.ProtoFamily, error) {
 			return 0, err
 		}
 	}
-	if a, b := f.Orig.Proto.Protocol, f.Reply.Proto.Protocol; a != b && a != 0 && b != 0 {
+	if a, b := f.Orig.Proto.protocol(), f.Reply.Proto.protocol(); a != b && a != 0 && b != 0 {
 		return 0, fmt.Errorf("%w: Orig has protocol %d and Reply %d", ErrFilterSelectsNothing, a, b)
+	}
+	if a, b := f.Orig.Zone, f.Reply.Zone; a != b && a != 0 && b != 0 {
+		return 0, fmt.Errorf("%w: Orig has zone %d and Reply %d", ErrFilterSelectsNothing, a, b)
+	}
+	if zone := max(f.Orig.Zone, f.Reply.Zone); f.Zone != nil && zone != 0 && *f.Zone != zone {
+		return 0, fmt.Errorf("%w: Zone is %d, and that of a direction %d", ErrFilterSelectsNothing, *f.Zone, zone)
 	}
 	return family, nil
 }
@@ -191,16 +211,29 @@ type filterDirection struct {
 }
 
 func (f *Filter) directions() [2]filterDirection {
-	return [2]filterDirection{
+	d := [2]filterDirection{
 		{ctaTupleOrig, f.Orig, f.OrigZero, f.OrigSource, f.OrigDestination},
 		{ctaTupleReply, f.Reply, f.ReplyZero, f.ReplySource, f.ReplyDestination},
 	}
+	for i := range d {
+		d[i].tuple.Proto.Protocol = d[i].tuple.Proto.protocol()
+	}
+	return d
 }
 
 func (d *filterDirection) check() error {
 	p := &d.tuple.Proto
 	ports, icmp := p.selectsPorts(d.zero), p.selectsICMP(d.zero)
+	for _, prefix := range []netip.Prefix{d.source, d.dest} {
+		if prefix != (netip.Prefix{}) && !prefix.IsValid() {
+			return fmt.Errorf("%w: a prefix with more or fewer bits than its address can have", ErrFilterSelectsNothing)
+		}
+	}
 	switch {
+	case d.zero >= zeroEnd:
+		return fmt.Errorf("%w: unknown fields among those that are to be zero: %#x", ErrFilterSelectsNothing, d.zero)
+	case p.ICMPv4 && p.Protocol != protoICMP, p.ICMPv6 && p.Protocol != protoICMPv6:
+		return fmt.Errorf("%w: protocol %d is not that of ICMPv4 or ICMPv6", ErrFilterSelectsNothing, p.Protocol)
 	case ports && icmp:
 		return fmt.Errorf("%w: no flow has both ports and an ICMP type, code or id", ErrFilterSelectsNothing)
 	case ports && p.isICMP():

@@ -3,6 +3,7 @@
 package conntrack_test
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -203,6 +204,10 @@ func testFilterIsMatch(t *testing.T, seed uint64, rounds int) {
 			}
 		}
 		got, err := c.DumpFilter(f, nil)
+		if errors.Is(err, conntrack.ErrFilterSelectsNothing) {
+			require.Empty(t, want, "%+v", f)
+			continue
+		}
 		require.NoError(t, err, "%+v", f)
 		requireSame(t, want, got, "dump", f)
 
@@ -229,4 +234,55 @@ func TestFeatures(t *testing.T) {
 	flows, err := c.Dump(nil)
 	require.NoError(t, err)
 	require.Len(t, flows, 1, "finding out about features changes nothing")
+}
+
+// What a filter cannot mean must not be taken for what selects nothing out.
+func TestFilterRefused(t *testing.T) {
+	t.Parallel()
+	c := dial(t, nstest.New(t))
+	require.NoError(t, c.CreateBatch(manyFlows(20)))
+	addr4, addr6 := client4.Addr(), client6.Addr()
+	one := uint16(1)
+	for name, change := range map[string]func(f *conntrack.Filter){
+		"prefix too long":       func(f *conntrack.Filter) { f.OrigSource = netip.PrefixFrom(addr4, 64) },
+		"prefix negative":       func(f *conntrack.Filter) { f.ReplyDestination = netip.PrefixFrom(addr6, -1) },
+		"ICMPv4 and UDP":        func(f *conntrack.Filter) { f.Orig.Proto = conntrack.ProtoTuple{Protocol: 17, ICMPv4: true} },
+		"ICMPv4 and ICMPv6":     func(f *conntrack.Filter) { f.Orig.Proto = conntrack.ProtoTuple{ICMPv4: true, ICMPv6: true} },
+		"unknown field":         func(f *conntrack.Filter) { f.ReplyZero = 0x80 },
+		"unknown family":        func(f *conntrack.Filter) { f.Family = netfilter.ProtoARP },
+		"two families":          func(f *conntrack.Filter) { f.Family = netfilter.ProtoIPv6; f.Orig.IP.SourceAddress = addr4 },
+		"original v4, reply v6": func(f *conntrack.Filter) { f.Orig.IP.SourceAddress = addr4; f.Reply.IP.SourceAddress = addr6 },
+		"address outside of prefix": func(f *conntrack.Filter) {
+			f.Orig.IP.SourceAddress = addr4
+			f.OrigSource = netip.MustParsePrefix("10.0.0.0/8")
+		},
+		"two protocols":    func(f *conntrack.Filter) { f.Orig.Proto.Protocol = 6; f.Reply.Proto.Protocol = 17 },
+		"ICMP with port":   func(f *conntrack.Filter) { f.Orig.Proto = conntrack.ProtoTuple{Protocol: 1, SourcePort: 5} },
+		"UDP with ICMP id": func(f *conntrack.Filter) { f.Orig.Proto = conntrack.ProtoTuple{Protocol: 17, ICMPID: 5} },
+		"status outside of mask": func(f *conntrack.Filter) {
+			f.Status = conntrack.StatusAssured
+			f.StatusMask = conntrack.StatusSeenReply
+		},
+		"two zones":                 func(f *conntrack.Filter) { f.Zone = &one; f.Orig.Zone = 2 },
+		"a zone for each direction": func(f *conntrack.Filter) { f.Orig.Zone = 1; f.Reply.Zone = 2 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			var f conntrack.Filter
+			change(&f)
+			_, err := c.DumpFilter(f, nil)
+			require.ErrorIs(t, err, conntrack.ErrFilterSelectsNothing)
+			require.ErrorIs(t, c.FlushFilter(f), conntrack.ErrFilterSelectsNothing)
+			_, err = c.DeleteFunc(t.Context(), f, func(*conntrack.Flow) bool { return true })
+			require.ErrorIs(t, err, conntrack.ErrFilterSelectsNothing)
+			for _, err := range c.Flows(t.Context(), f, nil) {
+				require.ErrorIs(t, err, conntrack.ErrFilterSelectsNothing)
+			}
+		})
+	}
+	var icmp conntrack.Filter
+	icmp.Orig.Proto.ICMPv4 = true
+	require.NoError(t, c.FlushFilter(icmp), "stands for protocol 1")
+	left, err := c.Dump(nil)
+	require.NoError(t, err)
+	require.Len(t, left, 20)
 }

@@ -146,8 +146,8 @@ func (w *watch) report(err error) bool {
 //
 // The channel returned carries errors: ErrOverrun if the kernel dropped events,
 // those of messages that cannot be decoded, and an error that ends a worker.
-// Nobody needs to read it: while ErrOverrun or a decoding error waits to be
-// read, further ones are left out. Closing the Conn ends the workers without an
+// Nobody needs to read it: while some of these wait to be read, further ones that
+// end no worker are left out, and Overruns still counts them. Closing the Conn ends the workers without an
 // error; neither channel is closed then, but both may be by the caller once
 // Close has returned.
 //

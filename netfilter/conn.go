@@ -117,7 +117,11 @@ func (c *Conn) sameNamespace(s *Conn, config *netlink.Config) (*Conn, error) {
 	}
 	_ = s.Close()
 	config.NetNS = int(ns.Fd())
-	return Dial(config)
+	s, err = Dial(config)
+	if err != nil {
+		return nil, fmt.Errorf("entering the socket's network namespace: %w", err)
+	}
+	return s, nil
 }
 
 // apply sets on c what was set on the owner of s.
@@ -230,8 +234,8 @@ func (c *Conn) fault(err error) error {
 // one (netlink.Acknowledge), and with the first reply if not, so that a request
 // without a reply must ask for one. An error from the kernel ends any of them.
 //
-// An error of fn ends Do with that error. So does a deadline. What of the reply
-// was not read then is skipped by the exchanges that follow, but a dump that
+// An error of fn ends Do with that error. What of the reply was not read then is
+// skipped by the exchanges that follow, but a dump that
 // was not read to its end makes the kernel refuse the next one with EBUSY:
 // close the Conn.
 func (c *Conn) Do(e *Encoder, fn func(Message) error) error {
@@ -243,7 +247,8 @@ func (c *Conn) Do(e *Encoder, fn func(Message) error) error {
 // the error of each that the kernel refused. The messages are carried out in
 // order, and each succeeds or fails alone. DoBatch itself returns an error if
 // the outcome of some of them is not known; it then has called failed for
-// those that are known to have failed.
+// those that are known to have failed. Messages that are not the kernel's are
+// left out.
 //
 // The kernel's answers to the failed ones must fit into the receive buffer: see
 // MaxBatch.
@@ -262,6 +267,7 @@ type exchange struct {
 	done        bool
 	interrupted bool // NLM_F_DUMP_INTR was seen
 	foreign     error
+	denied      error // the first message of a batch was refused for lack of privilege
 }
 
 func (c *Conn) exchange(e *Encoder, x *exchange) error {
@@ -295,6 +301,9 @@ func (c *Conn) replies(x *exchange) error {
 		case errors.Is(err, ErrForeignSender):
 			x.foreign = err
 			continue
+		case errors.Is(err, ErrNoReply) && x.denied != nil:
+			x.denyRest()
+			return nil
 		case err != nil:
 			return x.end(c.fault(err))
 		}
@@ -311,7 +320,7 @@ func (c *Conn) replies(x *exchange) error {
 // end returns err, or nil, together with the error about messages that came in
 // between and were not the kernel's.
 func (x *exchange) end(err error) error {
-	if x.foreign == nil {
+	if x.foreign == nil || x.failed != nil && err == nil {
 		return err
 	}
 	return errors.Join(err, fmt.Errorf("%w; what the kernel itself answered was not affected", x.foreign))
@@ -362,11 +371,23 @@ func (x *exchange) result(m rawMessage) error {
 	i := m.sequence() - x.first
 	x.done = i == x.count-1
 	err := errorResult(m)
-	if err != nil && x.failed != nil && !errors.Is(err, ErrMalformed) {
-		x.failed(int(i), err)
-		return nil
+	if err == nil || x.failed == nil || errors.Is(err, ErrMalformed) {
+		return err
 	}
-	return err
+	if i == 0 && errors.Is(err, fs.ErrPermission) {
+		x.denied = err
+	}
+	x.failed(int(i), err)
+	return nil
+}
+
+// denyRest reports that the messages behind the first one failed like that one.
+// Without the privilege for them, the kernel refuses the first message of a
+// datagram and does not look at the others.
+func (x *exchange) denyRest() {
+	for i := 1; i < int(x.count); i++ {
+		x.failed(i, x.denied)
+	}
 }
 
 // Each error takes a buffer of its own in the kernel, and counts with all of
@@ -375,13 +396,13 @@ func (x *exchange) result(m rawMessage) error {
 const errorFootprint = 1536
 
 // MaxBatch returns how many messages a batch may have so that the errors of all
-// of them fit into the socket's receive buffer, and how many bytes may be in it
-// before the last of them is added so that it fits into the send buffer.
+// of them fit into the socket's receive buffer, and how many bytes so that it
+// fits into the send buffer.
 func (c *Conn) MaxBatch() (messages, bytes int) {
 	const (
 		most      = 128
 		mostBytes = 64 << 10
-		reserve   = 8 << 10 // for the last message, and the kernel's bookkeeping
+		reserve   = 32 // see netlink_sendmsg in af_netlink.c
 	)
 	messages, bytes = 1, 1
 	if size, err := c.nl.ReadBuffer(); err == nil {

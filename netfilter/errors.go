@@ -26,6 +26,11 @@ var (
 	// buffer was full. On Linux it wraps unix.ENOBUFS.
 	ErrOverrun = fmt.Errorf("the kernel dropped events, the receive buffer was full: %w", errNoBufferSpace)
 
+	// ErrNoReply says that the kernel's answer to a request is lost, mostly since
+	// the socket's receive buffer was full. What was asked for may have happened.
+	// On Linux it wraps unix.ENOBUFS.
+	ErrNoReply = fmt.Errorf("the kernel's answer is lost: %w", errNoBufferSpace)
+
 	errEmptyRequest = errors.New("a request without a message")
 )
 

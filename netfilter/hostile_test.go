@@ -300,28 +300,66 @@ func TestTooLongForBuffer(t *testing.T) {
 func TestDeadline(t *testing.T) {
 	t.Parallel()
 	c, h := dialHostile(t)
-	go func() {
-		h.receive()
-		c.SetDeadline(time.Unix(1, 0))
-	}()
+	require.NoError(t, c.SetDeadline(time.Unix(1, 0)))
 	err := c.Do(request(netlink.Acknowledge, 1), nil)
 	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
 	require.NotErrorIs(t, err, fs.ErrClosed)
-	require.ErrorIs(t, c.Do(request(netlink.Acknowledge, 1), nil), os.ErrDeadlineExceeded, "past already")
 
 	require.NoError(t, c.SetDeadline(time.Time{}))
-	h.send(reply(1, 0, 8), ack(1), refusal(2, unix.EIO)) // the late answers
+	h.send(reply(1, 0, 8), ack(1)) // a late answer
+	requireUsable(t, c, h)
+}
+
+// TestNoReply asserts that a request whose answer is lost, which the kernel would
+// have given before it returned from the system call, does not block.
+func TestNoReply(t *testing.T) {
+	t.Parallel()
+	c, h := dialHostile(t)
+	err := c.Do(request(netlink.Acknowledge, 1), nil)
+	require.ErrorIs(t, err, ErrNoReply)
+	require.ErrorIs(t, err, unix.ENOBUFS)
+	h.receive()
+	h.send(reply(2, netlink.Multi, 8)) // and nothing more of the dump
+	require.ErrorIs(t, c.Do(request(netlink.Dump, 1), nil), ErrNoReply)
+	h.receive()
+	h.send(refusal(4, unix.EEXIST))
+	var failed []int
+	require.ErrorIs(t, c.DoBatch(request(0, 3), func(i int, err error) {
+		require.ErrorIs(t, err, unix.EEXIST)
+		failed = append(failed, i)
+	}), ErrNoReply)
+	require.Equal(t, []int{1}, failed)
+	h.receive()
+	h.send(ack(2), refusal(5, unix.EIO)) // late answers
+	requireUsable(t, c, h)
+}
+
+// TestDenied asserts that the refusal of the first message for lack of privilege,
+// after which the kernel does not look at the others, is that of all.
+func TestDenied(t *testing.T) {
+	t.Parallel()
+	c, h := dialHostile(t)
+	h.send(refusal(1, unix.EPERM))
+	var failed []int
+	require.NoError(t, c.DoBatch(request(0, 3), func(i int, err error) {
+		require.ErrorIs(t, err, unix.EPERM)
+		failed = append(failed, i)
+	}))
+	require.Equal(t, []int{0, 1, 2}, failed)
+
+	h.receive()
+	h.send(refusal(4, unix.EPERM), ack(5)) // refused for another reason
+	failed = nil
+	require.NoError(t, c.DoBatch(request(0, 2), func(i int, _ error) { failed = append(failed, i) }))
+	require.Equal(t, []int{0}, failed)
+	h.receive()
 	requireUsable(t, c, h)
 }
 
 func TestClose(t *testing.T) {
 	t.Parallel()
-	c, h := dialHostile(t)
-	go func() {
-		h.receive()
-		c.Close()
-	}()
-	require.ErrorIs(t, c.Do(request(netlink.Acknowledge, 1), nil), fs.ErrClosed)
+	c, _ := dialHostile(t)
+	require.NoError(t, c.Close())
 	require.ErrorIs(t, c.Do(request(netlink.Acknowledge, 1), nil), fs.ErrClosed)
 	require.ErrorIs(t, c.DoBatch(request(0, 2), func(int, error) { t.Error("called") }), fs.ErrClosed)
 	require.ErrorIs(t, c.SetDeadline(time.Time{}), fs.ErrClosed)

@@ -13,18 +13,21 @@ const (
 
 // In a burst, each event would wake the receiver up, which costs more than the
 // event. So if a wake-up brought as many as burst, the next one waits as long as
-// gatherTime for more of them. That is not long enough to fill a receive buffer.
+// gatherTime for more of them. In that time, a receive buffer of gatherBuffer
+// does not fill up.
 const (
-	burst      = 4
-	gatherTime = 50 * time.Microsecond
+	burst        = 4
+	gatherTime   = 50 * time.Microsecond
+	gatherBuffer = 512 << 10
 )
 
 // A Receiver receives the events of the groups that its Conn has joined, many
 // with one system call. It is for one goroutine, but a Conn may have several:
 // each event is received by one of them.
 type Receiver struct {
-	c  *Conn
-	io *eventIO
+	c      *Conn
+	io     *eventIO
+	gather bool
 
 	last    int  // number of datagrams received last
 	overrun bool // the kernel dropped events, which is still to be told
@@ -37,7 +40,9 @@ func (c *Conn) NewReceiver() (*Receiver, error) {
 	if err != nil {
 		return nil, c.fault(err)
 	}
-	return &Receiver{c: c, io: newEventIO(raw)}, nil
+	size, err := c.nl.ReadBuffer()
+	gather := err == nil && size >= gatherBuffer
+	return &Receiver{c: c, io: newEventIO(raw), gather: gather}, nil
 }
 
 // Receive waits for events, passes each of those that have arrived to fn, and
@@ -71,7 +76,7 @@ func (r *Receiver) Receive(fn func(Message, error) bool) error {
 // The kernel reports an overrun ahead of the events that it had queued before,
 // and drops all that come until these were read: that is where the gap is.
 func (r *Receiver) receive() (int, error) {
-	if burst <= r.last && r.last < eventBatch {
+	if r.gather && burst <= r.last && r.last < eventBatch {
 		sleep(gatherTime)
 	}
 	for {

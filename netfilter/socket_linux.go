@@ -2,6 +2,7 @@ package netfilter
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"syscall"
@@ -24,6 +25,10 @@ func errno(code int32) error { return syscall.Errno(code) }
 
 // errNoBufferSpace is what the kernel reports an overrun as.
 const errNoBufferSpace = unix.ENOBUFS
+
+// IsInvalid reports whether the kernel refused a request since it is malformed
+// (EINVAL, or ERANGE for the length of an attribute).
+func IsInvalid(err error) bool { return errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ERANGE) }
 
 // A requestIO sends a datagram and receives those that answer it, one at a time
 // into one buffer. It is for one goroutine at a time.
@@ -50,8 +55,7 @@ func newRequestIO(raw syscall.RawConn) *requestIO {
 	return r
 }
 
-// send sends b to the kernel, and takes the first datagram of the answer with it
-// if it is there already.
+// send sends b to the kernel, and receives the first datagram of the answer.
 func (r *requestIO) send(b []byte) error {
 	r.sending, r.pending = b, false
 	err := r.raw.Write(r.sendFunc)
@@ -59,13 +63,19 @@ func (r *requestIO) send(b []byte) error {
 	return ioError("send", "sendto", err, r.sendErr)
 }
 
-// receive waits for a datagram and returns it, if it is whole and the kernel's.
+// receive returns the next datagram, if it is whole and the kernel's. It does not
+// wait: the kernel answers a request before it returns from send, and fills the
+// next part of a dump in when the one before it is received. So if there is
+// nothing, nothing will come, and the error is ErrNoReply.
 func (r *requestIO) receive() ([]byte, error) {
 	var err error
 	if !r.pending {
 		err = r.raw.Read(r.receiveFunc)
 	}
 	r.pending = false
+	if err == nil && r.err == unix.EAGAIN {
+		return nil, ErrNoReply
+	}
 	if err := ioError("receive", "recvfrom", err, r.err); err != nil {
 		return nil, err
 	}
@@ -79,8 +89,7 @@ func (r *requestIO) receive() ([]byte, error) {
 	return r.buffer[:r.n], nil
 }
 
-// sendto reports whether it is done, for syscall.RawConn. The kernel carries out
-// a request before sendto returns, so that the answer is there mostly.
+// sendto reports whether it is done, for syscall.RawConn.
 func (r *requestIO) sendto(fd uintptr) bool {
 	for {
 		// Without an address it goes to the kernel.
@@ -91,7 +100,8 @@ func (r *requestIO) sendto(fd uintptr) bool {
 		case unix.EAGAIN:
 			return false
 		case 0:
-			r.pending = r.recvfrom(fd)
+			r.recvfrom(fd)
+			r.pending = true
 			return true
 		default:
 			return true
@@ -99,7 +109,7 @@ func (r *requestIO) sendto(fd uintptr) bool {
 	}
 }
 
-// recvfrom reports whether it is done, for syscall.RawConn.
+// recvfrom reports that it is done, for syscall.RawConn.
 func (r *requestIO) recvfrom(fd uintptr) bool {
 	for {
 		r.senderLen = unix.SizeofSockaddrNetlink
@@ -110,7 +120,7 @@ func (r *requestIO) recvfrom(fd uintptr) bool {
 			continue
 		}
 		r.n, r.err = int(n), err
-		return err != unix.EAGAIN
+		return true
 	}
 }
 

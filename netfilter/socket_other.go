@@ -24,6 +24,9 @@ func dialNetlink(*netlink.Config) (*netlink.Conn, error) { return nil, errUnsupp
 
 func errno(int32) error { return errUnsupported }
 
+// IsInvalid reports whether the kernel refused a request since it is malformed.
+func IsInvalid(error) bool { return false }
+
 type requestIO struct{}
 
 func newRequestIO(syscall.RawConn) *requestIO { return &requestIO{} }
