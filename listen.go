@@ -292,6 +292,12 @@ func (w *worker) message(m netfilter.Message, err error) bool {
 		w.report(opError("listen", err))
 		return true
 	}
+	// A select of one case is the quick one, and enough mostly.
+	select {
+	case w.events <- ev:
+		return true
+	default:
+	}
 	select {
 	case w.events <- ev:
 		return true

@@ -20,11 +20,15 @@ func (o *options) run() (*report, error) {
 	r := &report{Machine: thisMachine(), Flows: o.flows, Rounds: o.rounds}
 	if limit, err := t.limit(); err != nil {
 		return nil, err
-	} else if limit > 0 && o.flows > limit {
-		return nil, fmt.Errorf("-flows %d: the kernel allows %d (net.netfilter.nf_conntrack_max)", o.flows, limit)
+	} else if n := max(o.flows, o.events); limit > 0 && n > limit {
+		return nil, fmt.Errorf("%d flows: the kernel allows %d (net.netfilter.nf_conntrack_max)", n, limit)
+	}
+	filters, err := supportsFilters()
+	if err != nil {
+		return nil, err
 	}
 	for _, name := range o.jobs {
-		if j, err := findJob(name); err == nil {
+		if j, err := findJob(name); err == nil && (filters || !j.filters) {
 			r.Jobs = append(r.Jobs, &jobResult{Name: name, job: j})
 		}
 	}
@@ -40,6 +44,16 @@ func (o *options) run() (*report, error) {
 	}
 	for _, j := range r.Jobs {
 		j.summarise()
+	}
+	if slices.Contains(o.jobs, eventsJob) {
+		if r.Events, err = o.measureEvents(t); err != nil {
+			return nil, err
+		}
+	}
+	if slices.Contains(o.jobs, rateJob) {
+		if r.Rate, err = o.measureRate(t); err != nil {
+			return nil, err
+		}
 	}
 	if slices.Contains(o.jobs, memoryJob) {
 		o.progress("memory")

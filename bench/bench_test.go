@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/ti-mo/conntrack"
 	"github.com/ti-mo/conntrack/internal/netns"
@@ -105,6 +107,56 @@ func TestSameWork(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestFilterJobs asserts that all that delete the flows of one address delete
+// these and no others: the restore fails otherwise.
+func TestFilterJobs(t *testing.T) {
+	if filters, err := supportsFilters(); err != nil || !filters {
+		t.Skipf("the kernel does not filter by address: %v", err)
+	}
+	table := newTestTable(t)
+	for _, job := range jobs {
+		if !job.filters {
+			continue
+		}
+		for name := range job.contenders {
+			if name == command && !haveCommand() {
+				continue
+			}
+			t.Run(job.name+"/"+name, func(t *testing.T) {
+				if err := table.require(testFlows); err != nil {
+					t.Fatal(err)
+				}
+				r := run{Job: job.name, Contender: name, Table: testFlows, Ops: testFlows}
+				if err := job.contenders[name](&r); err != nil {
+					t.Fatal(err)
+				}
+				if job.restore == nil {
+					return
+				}
+				if have, err := table.count(); err != nil || have != testFlows-busyFlows {
+					t.Errorf("%d flows left, %v", have, err)
+				}
+				if err := job.restore(table, &r); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+}
+
+// TestWait asserts that a listener ends when it has received what was not
+// dropped.
+func TestWait(t *testing.T) {
+	var l listening
+	l.received.Store(7)
+	start := time.Now()
+	l.wait(strings.NewReader("end 10 3\n"))
+	l.wait(strings.NewReader(""))
+	if took := time.Since(start); took > idle/2 {
+		t.Errorf("it waited for %v", took)
 	}
 }
 

@@ -15,8 +15,19 @@ import (
 const memoryJob = "memory"
 
 // maxGrowth is how much the resident memory of this library may grow between
-// the small and the large table.
-const maxGrowth = 4 << 20
+// the small and the large table. A flush leaves the work to the kernel: it is not
+// to grow by more than the peaks of equal runs differ.
+const (
+	maxGrowth      = 4 << 20
+	maxGrowthFlush = 1 << 20
+)
+
+func (row *memoryRow) maxGrowth() float64 {
+	if row.Job == "flushaddress" {
+		return maxGrowthFlush
+	}
+	return maxGrowth
+}
 
 type memory struct {
 	Small int `json:"small"` // flows
@@ -59,6 +70,13 @@ func (o *options) measureMemory(t *table) (*memory, error) {
 	}
 	if slices.Contains(o.contenders, library) {
 		m.Rows = append(m.Rows, &memoryRow{Job: "deletefunc", Contender: library})
+		filters, err := supportsFilters()
+		if err != nil {
+			return nil, err
+		}
+		if filters {
+			m.Rows = append(m.Rows, &memoryRow{Job: "flushaddress", Contender: library})
+		}
 	}
 
 	limit, err := t.limit()
@@ -101,7 +119,7 @@ func (o *options) measureMemory(t *table) (*memory, error) {
 			return nil, err
 		}
 		row.Growth = row.Large - row.Small
-		m.OK = m.OK && (row.Contender != library || row.Growth <= maxGrowth)
+		m.OK = m.OK && (row.Contender != library || row.Growth <= row.maxGrowth())
 	}
 	// A million flows take the kernel a while, and memory.
 	return m, t.flush()
@@ -175,7 +193,9 @@ func (m *memory) write(w io.Writer) {
 			title = j.title
 		}
 		if row.Contender == library {
-			limit = describe([]limitResult{{What: "growth", Limit: maxGrowth, OK: row.Growth <= maxGrowth}})
+			limit = describe([]limitResult{{
+				What: "growth", Value: row.Growth, Limit: row.maxGrowth(), OK: row.Growth <= row.maxGrowth(),
+			}})
 		}
 		if row.Often > 0 {
 			often = mebibytes(row.Often)

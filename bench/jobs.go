@@ -29,19 +29,22 @@ type job struct {
 	creates bool
 	// cold says that each run is the first in its process.
 	cold bool
+	// filters says that the kernel must be one that filters by address.
+	filters bool
 	// restore, if not nil, makes the table again what it was before the run.
 	restore func(t *table, r *run) error
 
 	limits limits
 }
 
-// The limits are what this library must reach, as issue 3 sets it; a limit of 0
-// stands for none.
+// The limits are what this library must reach, as issues 3 and 5 set it; a limit
+// of 0 stands for none.
 type limits struct {
 	time      float64 // times the floor's
 	allocs    float64 // a flow
 	bytes     float64 // a flow
 	advantage float64 // times as fast as vishvananda
+	command   float64 // times as fast as the conntrack command
 }
 
 // limitFlows is the size of the table that the limits are for.
@@ -124,6 +127,28 @@ var jobs = []job{
 		},
 		limits: limits{time: 1.15, allocs: 0.05, advantage: 3.5},
 	},
+	{
+		name: "dumpaddress", title: "DumpFilter, 50 flows of one address: a call", ops: all, filters: true,
+		contenders: map[string]func(*run) error{
+			floor: floorDumpAddress, library: libraryDumpAddress, vishvananda: vishvanandaDumpAddress, command: commandDumpAddress,
+		},
+	},
+	{
+		name: "flushaddress", title: "FlushFilter, 50 flows of one address: a call", ops: all, filters: true,
+		restore: createAddressAgain,
+		contenders: map[string]func(*run) error{
+			floor: floorFlushAddress, library: libraryFlushAddress,
+			vishvananda: vishvanandaFlushAddress, handle: handleFlushAddress, command: commandFlushAddress,
+		},
+		limits: limits{time: 1.10, advantage: 12, command: 7},
+	},
+	{
+		name: "deleteaddress", title: "DeleteFunc, 50 flows of one address: a call", ops: all, filters: true,
+		restore: createAddressAgain,
+		contenders: map[string]func(*run) error{
+			floor: floorDeleteAddress, library: libraryDeleteAddress,
+		},
+	},
 }
 
 func findJob(name string) (*job, error) {
@@ -139,7 +164,12 @@ func jobNames() []string {
 	for _, j := range jobs {
 		names = append(names, j.name)
 	}
-	return append(names, memoryJob)
+	return append(names, memoryJob, eventsJob, rateJob)
+}
+
+// defaultJobs are those that take no minutes.
+func defaultJobs() []string {
+	return slices.DeleteFunc(jobNames(), func(name string) bool { return name == rateJob })
 }
 
 // before returns how many flows the table must hold before the job.

@@ -4,6 +4,7 @@
 //	go run .                 # everything, 200 000 flows
 //	go run . -flows 2000     # in a few seconds, to see that it works
 //	go run . -jobs flows,get -contenders floor,library -rounds 15
+//	go run . -jobs rate      # not part of everything: it takes minutes
 //
 // It needs no set-up and runs as root or as an ordinary user: it makes a network
 // namespace of its own, and fills the connection tracking table there.
@@ -21,9 +22,11 @@ import (
 )
 
 type options struct {
-	flows, rounds          int
+	flows, rounds, events  int
+	rateSeconds            float64
 	jobs, contenders       []string
 	json, raiseMax, quiet  bool
+	pin                    bool
 	cpuProfile, memProfile string
 }
 
@@ -31,8 +34,12 @@ func parse() (options, error) {
 	var o options
 	var jobs, who string
 	flag.IntVar(&o.flows, "flows", 200_000, "how many `flows` the table holds")
-	flag.IntVar(&o.rounds, "rounds", 9, "how many `times` each contender does each job, after a warm-up")
-	flag.StringVar(&jobs, "jobs", strings.Join(jobNames(), ","), "a `list` of jobs")
+	flag.IntVar(&o.rounds, "rounds", 0, "how many `times` each contender does each job, after a warm-up "+
+		"(default 9, or 5 with so few flows that the limits are not for them)")
+	flag.IntVar(&o.events, "events", 0, "how many `flows` the events job creates at once (default 100000, but half of -flows at most)")
+	flag.Float64Var(&o.rateSeconds, "rate-seconds", 10, "for how many `seconds` the rate job holds each rate")
+	flag.BoolVar(&o.pin, "pin", true, "in the jobs about events, keep a processor for the producer and the others for the listener")
+	flag.StringVar(&jobs, "jobs", strings.Join(defaultJobs(), ","), "a `list` of jobs, of which "+rateJob+" is not in the default")
 	flag.StringVar(&who, "contenders", strings.Join(contenders, ","), "a `list` of contenders")
 	flag.BoolVar(&o.json, "json", false, "print JSON, with each sample")
 	flag.BoolVar(&o.quiet, "quiet", false, "print no progress")
@@ -44,15 +51,22 @@ func parse() (options, error) {
 	if flag.NArg() > 0 {
 		return o, fmt.Errorf("unexpected argument %q", flag.Arg(0))
 	}
-	if o.flows < 2000 || o.rounds < 1 {
-		return o, fmt.Errorf("at least 2000 flows and 1 round, please")
+	if o.events == 0 {
+		o.events = min(100_000, o.flows/2)
+	}
+	if o.rounds == 0 {
+		o.rounds = 9
+		if o.flows < limitFlows {
+			o.rounds = 5
+		}
+	}
+	if o.flows < 2000 || o.rounds < 1 || o.events < 1 || o.rateSeconds <= 0 {
+		return o, fmt.Errorf("at least 2000 flows, 1 round, 1 event and some time, please")
 	}
 	o.jobs, o.contenders = strings.Split(jobs, ","), strings.Split(who, ",")
 	for _, name := range o.jobs {
-		if name == memoryJob {
-			continue
-		}
-		if _, err := findJob(name); err != nil {
+		if !slices.Contains(jobNames(), name) {
+			_, err := findJob(name)
 			return o, err
 		}
 	}

@@ -13,7 +13,7 @@ import (
 
 // A sample is what one run of a job took.
 type sample struct {
-	// Flows is how many flows the job handled.
+	// Flows is how many flows the job handled, or events.
 	Flows int `json:"flows"`
 	// Wall and CPU are in nanoseconds. CPU is that of the process in user and in
 	// kernel mode, on all of its threads.
@@ -26,6 +26,8 @@ type sample struct {
 	Peak int64 `json:"peak_rss"`
 	// Foreign says that this was not a Go program, with no Go heap.
 	Foreign bool `json:"foreign,omitempty"`
+	// Overruns is how often a listener was told that it had lost events.
+	Overruns int `json:"overruns,omitempty"`
 }
 
 // A meter measures what happens between start and stop, added up.

@@ -57,6 +57,9 @@ func flowAt(i int) flow {
 	k := mix[i%len(mix)]
 	// A client has some flows at a time, of different ports.
 	client, port := i/len(mix), uint16(32768+i%len(mix)*1000+i/len(mix)%1000)
+	if i < busyIndices {
+		client = 0
+	}
 	f := flow{proto: unix.IPPROTO_UDP, timeout: timeoutUDP}
 	destinationPort := uint16(portHTTPS)
 
@@ -122,6 +125,9 @@ func (f *flow) stale() bool { return isStale(f.proto, f.destination.Port()) }
 func isStale(proto uint8, destinationPort uint16) bool {
 	return proto == unix.IPPROTO_UDP && destinationPort == portDNS
 }
+
+// busyIndices is how many flows the client has that has the most.
+const busyIndices = 62
 
 // every is for functions that take a predicate.
 func every(*flow) bool { return true }

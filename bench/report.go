@@ -15,6 +15,8 @@ type report struct {
 	Flows   int          `json:"flows"`
 	Rounds  int          `json:"rounds"`
 	Jobs    []*jobResult `json:"jobs"`
+	Events  *events      `json:"events,omitempty"`
+	Rate    *rate        `json:"rate,omitempty"`
 	Memory  *memory      `json:"memory,omitempty"`
 }
 
@@ -113,13 +115,17 @@ func (r *jobResult) summarise() {
 	}
 	most("allocations", c.Allocs, limits.allocs)
 	most("bytes", c.Bytes, limits.bytes)
-	if v := r.contender(vishvananda); v != nil && limits.advantage > 0 {
-		faster := medianRatio(v.Samples, c.Samples, wall)
-		r.Limits = append(r.Limits, limitResult{"advantage", faster, limits.advantage, faster >= limits.advantage})
+	faster := func(what, other string, limit float64) {
+		if o := r.contender(other); o != nil && limit > 0 {
+			times := medianRatio(o.Samples, c.Samples, wall)
+			r.Limits = append(r.Limits, limitResult{what, times, limit, times >= limit})
+		}
 	}
+	faster("advantage", vishvananda, limits.advantage)
+	faster("advantage over the command", command, limits.command)
 }
 
-func median(samples []sample, of func(sample) float64) float64 {
+func median[S any](samples []S, of func(S) float64) float64 {
 	values := make([]float64, len(samples))
 	for i, s := range samples {
 		values[i] = of(s)
@@ -129,7 +135,7 @@ func median(samples []sample, of func(sample) float64) float64 {
 
 // medianRatio is the median of the ratios of the rounds, not the ratio of the
 // medians: what slows a whole round down does not count.
-func medianRatio(a, b []sample, of func(sample) float64) float64 {
+func medianRatio[S any](a, b []S, of func(S) float64) float64 {
 	var ratios []float64
 	for i := range min(len(a), len(b)) {
 		ratios = append(ratios, of(a[i])/of(b[i]))
@@ -178,6 +184,8 @@ func (r *report) write(w io.Writer) {
 	if r.busy() {
 		fmt.Fprintf(w, "\nThe machine was busy with other things: the CPU columns say more than the time columns.\n")
 	}
+	r.Events.write(w)
+	r.Rate.write(w)
 	r.Memory.write(w)
 }
 
@@ -209,6 +217,7 @@ func label(job, contender string) string {
 	}
 	return map[string]string{
 		"flows": "`conntrack -L`", "create": "`conntrack -R`", "deletefunc": "`conntrack -D`", memoryJob: "`conntrack -L`",
+		"dumpaddress": "`conntrack -L -s`", "flushaddress": "`conntrack -D -s`",
 	}[job]
 }
 
@@ -224,7 +233,13 @@ func describe(limits []limitResult) string {
 		case "bytes":
 			text = fmt.Sprintf("<= %s bytes", number(l.Limit))
 		case "advantage":
-			text = fmt.Sprintf(">= %.1f x vishvananda's speed (%.1f)", l.Limit, l.Value)
+			text = fmt.Sprintf(">= %s x vishvananda's speed (%.1f)", number(l.Limit), l.Value)
+		case "advantage over the command":
+			text = fmt.Sprintf(">= %s x the command's speed (%.1f)", number(l.Limit), l.Value)
+		case "CPU":
+			text = fmt.Sprintf("CPU <= %.2f x", l.Limit)
+		case "lossless":
+			text = "nothing lost"
 		case "growth":
 			text = "<= " + mebibytes(l.Limit)
 		}
@@ -239,6 +254,8 @@ func describe(limits []limitResult) string {
 
 func duration(ns float64) string {
 	switch {
+	case ns >= 1_000_000:
+		return fmt.Sprintf("%.2f ms", ns/1e6)
 	case ns >= 100_000:
 		return fmt.Sprintf("%.0f us", ns/1000)
 	case ns >= 10_000:

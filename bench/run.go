@@ -20,6 +20,8 @@ type run struct {
 	Repeat int
 	// Cold leaves out the warm-up in the process itself.
 	Cold bool
+	// Buffer is the size of a listener's receive buffer. The kernel doubles it.
+	Buffer int
 	// CPUProfile and MemProfile are files to write, if not empty.
 	CPUProfile, MemProfile string
 
@@ -54,12 +56,17 @@ func runOne(arg string) error {
 	if err := json.Unmarshal([]byte(arg), &r); err != nil {
 		return err
 	}
-	job, err := findJob(r.Job)
-	if err != nil {
-		return err
-	}
 	r.meter.profile = newProfile(r.CPUProfile, r.MemProfile)
-	if err := job.contenders[r.Contender](&r); err != nil {
+	do := (*run).listenOne
+	if r.Job != eventsJob && r.Job != rateJob {
+		job, err := findJob(r.Job)
+		if err != nil {
+			return err
+		}
+		do = job.contenders[r.Contender]
+	}
+	err := do(&r)
+	if err != nil {
 		return err
 	}
 	if !r.meter.Foreign {

@@ -104,13 +104,18 @@ func (s *socket) get(request []byte) error {
 	return nil
 }
 
-// dump dumps the whole table and drops it. The end is recognised by what stands
-// at the end of a datagram, without a look at the messages before it: an
-// NLMSG_DONE, with the sequence number of the request.
+// dump dumps the whole table and drops it.
 func (s *socket) dump() error {
 	s.out.reset()
 	s.out.dump()
-	if err := s.send(s.out.buf); err != nil {
+	return s.dumpWith(s.out.buf)
+}
+
+// dumpWith dumps what request asks for and drops it. The end is recognised by
+// what stands at the end of a datagram, without a look at the messages before
+// it: an NLMSG_DONE, with the sequence number of the request.
+func (s *socket) dumpWith(request []byte) error {
+	if err := s.send(request); err != nil {
 		return err
 	}
 	for {

@@ -24,6 +24,11 @@ const (
 	ctaNATSrc     = 6
 	ctaTimeout    = 7
 	ctaMark       = 8
+	ctaFilter     = 25
+
+	ctaFilterOrigFlags  = 1
+	ctaFilterReplyFlags = 2
+	filterIPSrc         = 1 << 0
 
 	ctaTupleIP    = 1
 	ctaTupleProto = 2
