@@ -157,3 +157,19 @@ func TestDumpSize(t *testing.T) {
 	require.Len(t, flows, n)
 	require.LessOrEqual(t, cap(flows), n*11/10)
 }
+
+// A dump does not depend on the size of the receive buffer.
+func TestDumpTinyReadBuffer(t *testing.T) {
+	t.Parallel()
+	c := dial(t, nstest.New(t))
+	const n = 5000
+	require.NoError(t, c.CreateBatch(manyFlows(n)))
+	require.NoError(t, c.SetReadBuffer(1))
+	for range 3 {
+		flows, err := c.Dump(nil)
+		require.NoError(t, err)
+		require.Len(t, flows, n)
+	}
+	_, err := c.Stats()
+	require.NoError(t, err)
+}

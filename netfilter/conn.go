@@ -202,7 +202,8 @@ func (c *Conn) HasReadBuffer() bool {
 
 // SetDeadline sets the time after which sending and receiving fail with an
 // error that satisfies errors.Is(err, os.ErrDeadlineExceeded). The zero time
-// means never. A deadline in the past ends what blocks at this moment.
+// means never. A deadline in the past ends what a Receiver waits for at this
+// moment; requests do not wait.
 func (c *Conn) SetDeadline(t time.Time) error { return c.fault(c.nl.SetDeadline(t)) }
 
 // SetBPF attaches a classic BPF program to the socket. It sees each datagram
