@@ -200,8 +200,10 @@ func (b *batch) fail(index int, err error) {
 // what it points to, is overwritten once match has returned.
 //
 // A flow that vanished by itself is neither counted nor an error, and one that
-// replaced it meanwhile, with the same tuples, is left alone: see Flow.ID. Any
-// other error ends DeleteFunc, and so does the end of ctx; what was removed
+// replaced it meanwhile, with the same tuples, is left alone: see Flow.ID. A
+// flow that the kernel refuses to remove, as some kernels do with those that are
+// offloaded, keeps none of the others; the first such error is returned in the
+// end. The end of ctx, or an error of the dump, ends DeleteFunc; what was removed
 // until then is counted. As in a loop over Flows, a flow may come to match twice.
 func (c *Conn) DeleteFunc(ctx context.Context, f Filter, match func(*Flow) bool) (deleted int, err error) {
 	deleted, err = c.deleteFunc(ctx, &f, match)
@@ -220,10 +222,10 @@ func (c *Conn) deleteFunc(ctx context.Context, f *Filter, match func(*Flow) bool
 			if match(flow) {
 				d.add(flow)
 			}
-			return d.err == nil
+			return true
 		},
 	})
-	if err == nil && d.err == nil {
+	if err == nil {
 		d.flush()
 		d.account()
 	}
