@@ -1,7 +1,6 @@
 package conntrack
 
 import (
-	"encoding/binary"
 	"time"
 
 	"github.com/ti-mo/conntrack/netfilter"
@@ -166,7 +165,7 @@ func (t *ProtoInfoTCP) unmarshal(b []byte) error {
 		netfilter.Holds(b, 24, ctaProtoInfoTCPFlagsOriginal, 2) && netfilter.Holds(b, 32, ctaProtoInfoTCPFlagsReply, 2) {
 		t.State = b[4]
 		t.OriginalWindowScale, t.ReplyWindowScale = b[12], b[20]
-		t.OriginalFlags, t.ReplyFlags = binary.BigEndian.Uint16(b[28:]), binary.BigEndian.Uint16(b[36:])
+		t.OriginalFlags, t.ReplyFlags = netfilter.Uint16(b[28:]), netfilter.Uint16(b[36:])
 		return nil
 	}
 	var d netfilter.Decoder
@@ -255,7 +254,7 @@ func (c *Counter) filled() bool { return c.Packets != 0 || c.Bytes != 0 }
 
 func (c *Counter) unmarshal(b []byte) error {
 	if len(b) == 24 && netfilter.Holds(b, 0, ctaCountersPackets, 8) && netfilter.Holds(b, 12, ctaCountersBytes, 8) {
-		c.Packets, c.Bytes = binary.BigEndian.Uint64(b[4:]), binary.BigEndian.Uint64(b[16:])
+		c.Packets, c.Bytes = netfilter.Uint64(b[4:]), netfilter.Uint64(b[16:])
 		return nil
 	}
 	var d netfilter.Decoder
@@ -327,8 +326,8 @@ func (seq *SequenceAdjust) marshal(e *netfilter.Encoder, typ uint16) {
 func (p *SynProxy) unmarshal(b []byte) error {
 	if len(b) == 24 && netfilter.Holds(b, 0, ctaSynProxyISN, 4) &&
 		netfilter.Holds(b, 8, ctaSynProxyITS, 4) && netfilter.Holds(b, 16, ctaSynProxyTSOff, 4) {
-		p.ISN, p.ITS = binary.BigEndian.Uint32(b[4:]), binary.BigEndian.Uint32(b[12:])
-		p.TSOff = binary.BigEndian.Uint32(b[20:])
+		p.ISN, p.ITS = netfilter.Uint32(b[4:]), netfilter.Uint32(b[12:])
+		p.TSOff = netfilter.Uint32(b[20:])
 		return nil
 	}
 	var d netfilter.Decoder

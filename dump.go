@@ -147,9 +147,9 @@ func (c *Conn) zeroCounters(flow *Flow) (found bool, err error) {
 // all. It satisfies errors.Is(err, netfilter.ErrDumpInterrupted) if the kernel
 // marked the dump as inconsistent, and errors.Is(err, ctx.Err()) if ctx ended.
 // The table goes on changing during a dump: an entry that was there from
-// beginning to end is yielded, one that came or went meanwhile may be, and one may be yielded twice when its
-// neighbour in the table goes. When the kernel resizes the table, entries may be
-// yielded twice or not at all.
+// beginning to end is yielded, one that came or went meanwhile may be, and one
+// may be yielded twice when its neighbour in the table goes. When the kernel
+// resizes the table, entries may be yielded twice or not at all.
 //
 // The loop body may call any method of the Conn. The loop may be left at any
 // time, at the cost of closing a socket.

@@ -33,7 +33,7 @@ var ErrUnknownEvent = errors.New("unknown event")
 
 // An OpError says which operation failed, on what, and why.
 type OpError struct {
-	// Op is the operation, such as "create".
+	// Op is the operation, such as "create flow".
 	Op string
 	// Tuple says which flow or expectation it was for. It is zero for
 	// operations on the whole table.

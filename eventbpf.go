@@ -1,7 +1,6 @@
 package conntrack
 
 import (
-	"encoding/binary"
 	"net/netip"
 
 	"github.com/ti-mo/conntrack/netfilter"
@@ -92,13 +91,8 @@ func (p *bpfProgram) criterion(limit int, emit func()) {
 
 // acceptOtherSubsystems lets the events of expectations pass.
 func (p *bpfProgram) acceptOtherSubsystems() {
-	// The upper byte of nlmsg_type, which is in native byte order.
-	subsystem := uint32(4)
-	if binary.NativeEndian.Uint16([]byte{0, 1}) == 0x100 {
-		subsystem = 5
-	}
 	p.emit(
-		bpf.LoadAbsolute{Off: subsystem, Size: 1},
+		bpf.LoadAbsolute{Off: netfilter.SubsystemOffset(), Size: 1},
 		bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(netfilter.NFSubsysCTNetlink), SkipTrue: 1},
 		bpf.RetConstant{Val: bpfAccept},
 	)
@@ -245,7 +239,7 @@ func (p *bpfProgram) prefix(prefix netip.Prefix, hit *bpfLabel) {
 	addr := prefix.Masked().Addr().AsSlice()
 	for n := 0; 32*n < prefix.Bits(); n++ {
 		p.masked(n, ^uint32(0)<<max(0, 32*(n+1)-prefix.Bits()))
-		p.jumpIf(bpf.JumpNotEqual, binary.BigEndian.Uint32(addr[4*n:]), &next)
+		p.jumpIf(bpf.JumpNotEqual, netfilter.Uint32(addr[4*n:]), &next)
 	}
 	p.jump(hit)
 	p.bind(&next)

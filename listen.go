@@ -140,16 +140,16 @@ func (w *watch) report(err error) bool {
 }
 
 // Listen sends the events of the given groups to evChan, until the Conn is
-// closed. As to which flows have events, see Events. It takes numWorkers goroutines; with more than one, the order of events
-// is lost. It may be called once on a Conn. When it returns, events of what
-// happens from then on are caught.
+// closed. As to which flows have events, see Events. It takes numWorkers
+// goroutines; with more than one, the order of events is lost. It may be called
+// once on a Conn. When it returns, events of what happens from then on are caught.
 //
 // The channel returned carries errors: ErrOverrun if the kernel dropped events,
 // those of messages that cannot be decoded, and an error that ends a worker.
 // Nobody needs to read it: while some of these wait to be read, further ones that
-// end no worker are left out, and Overruns still counts them. Closing the Conn ends the workers without an
-// error; neither channel is closed then, but both may be by the caller once
-// Close has returned.
+// end no worker are left out, and Overruns still counts them. Closing the Conn
+// ends the workers without an error; neither channel is closed then, but both may
+// be by the caller once Close has returned.
 //
 // A slow reader of evChan makes the kernel's buffer fill up: see
 // SetReadBuffer.

@@ -1,8 +1,9 @@
 package conntrack
 
 // A slab is where what a decoded entry points to is carved from, so that many
-// entries share an allocation. What it hands out belongs to the entry alone and
-// is never handed out again. A nil slab allocates each by itself.
+// entries share an allocation. What it hands out belongs to the entry alone, and
+// is handed out again only if it was given back. A nil slab allocates each by
+// itself.
 type slab struct {
 	tcp     []ProtoInfoTCP
 	bytes   []byte

@@ -1,7 +1,6 @@
 package conntrack
 
 import (
-	"encoding/binary"
 	"net/netip"
 
 	"github.com/ti-mo/conntrack/netfilter"
@@ -162,8 +161,8 @@ func (pt *ProtoTuple) unmarshal(b []byte) error {
 	if len(b) == 24 && netfilter.Holds(b, 0, ctaProtoNum, 1) &&
 		netfilter.Holds(b, 8, ctaProtoSrcPort, 2) && netfilter.Holds(b, 16, ctaProtoDstPort, 2) {
 		pt.setProtocol(b[4])
-		pt.SourcePort = binary.BigEndian.Uint16(b[12:])
-		pt.DestinationPort = binary.BigEndian.Uint16(b[20:])
+		pt.SourcePort = netfilter.Uint16(b[12:])
+		pt.DestinationPort = netfilter.Uint16(b[20:])
 		return nil
 	}
 	var d netfilter.Decoder

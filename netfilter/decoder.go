@@ -75,6 +75,15 @@ func Holds(b []byte, at int, typ, n uint16) bool {
 	return binary.NativeEndian.Uint16(b[at:]) == attrHeaderLen+n && binary.NativeEndian.Uint16(b[at+2:]) == typ
 }
 
+// Uint16 returns the first two bytes of v, which are in network byte order.
+func Uint16(v []byte) uint16 { return binary.BigEndian.Uint16(v) }
+
+// Uint32 returns the first four bytes of v, which are in network byte order.
+func Uint32(v []byte) uint32 { return binary.BigEndian.Uint32(v) }
+
+// Uint64 returns the first eight bytes of v, which are in network byte order.
+func Uint64(v []byte) uint64 { return binary.BigEndian.Uint64(v) }
+
 func (d *Decoder) badLength(n, left int) {
 	d.Fail(fmt.Errorf("%w: attribute of %d bytes where its header has %d and there are %d",
 		ErrMalformed, n, attrHeaderLen, left))
@@ -100,7 +109,7 @@ func (d *Decoder) Uint16(v []byte) uint16 {
 		d.wrongLength(v, 2)
 		return 0
 	}
-	return binary.BigEndian.Uint16(v)
+	return Uint16(v)
 }
 
 // Uint32 returns the value of an attribute of four bytes, in network byte order.
@@ -109,7 +118,7 @@ func (d *Decoder) Uint32(v []byte) uint32 {
 		d.wrongLength(v, 4)
 		return 0
 	}
-	return binary.BigEndian.Uint32(v)
+	return Uint32(v)
 }
 
 // Uint64 returns the value of an attribute of eight bytes, in network byte
@@ -119,7 +128,7 @@ func (d *Decoder) Uint64(v []byte) uint64 {
 		d.wrongLength(v, 8)
 		return 0
 	}
-	return binary.BigEndian.Uint64(v)
+	return Uint64(v)
 }
 
 // Addr4 returns the value of an attribute that holds an IPv4 address.

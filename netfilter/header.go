@@ -95,6 +95,16 @@ const (
 	nfgenmsgLen    = 4  // sizeof(struct nfgenmsg)
 )
 
+// SubsystemOffset returns where in a netlink message the SubsystemID stands: in
+// the upper byte of nlmsg_type, which is in native byte order.
+func SubsystemOffset() uint32 {
+	const nlmsgType = 4
+	if binary.NativeEndian.Uint16([]byte{0, 1}) == 0x100 {
+		return nlmsgType + 1
+	}
+	return nlmsgType
+}
+
 // DecodeMessage returns the header of m and the bytes of its attributes, which
 // are m's own.
 func DecodeMessage(m netlink.Message) (Header, []byte, error) {
