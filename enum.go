@@ -229,6 +229,23 @@ var ctaTimestampNames = []string{
 	ctaTimestampStop:  "CTA_TIMESTAMP_STOP",
 }
 
+// enum ctattr_nat
+const (
+	ctaNATUnspec = iota
+	ctaNATv4MinIP
+	ctaNATv4MaxIP
+	ctaNATProto
+	ctaNATv6MinIP
+	ctaNATv6MaxIP
+)
+
+// enum ctattr_protonat
+const (
+	ctaProtoNATUnspec = iota
+	ctaProtoNATPortMin
+	ctaProtoNATPortMax
+)
+
 // enum ctattr_seqadj
 const (
 	ctaSeqAdjUnspec = iota
@@ -344,6 +361,8 @@ const (
 	ctaStatsEarlyDrop
 	ctaStatsError
 	ctaStatsSearchRestart
+	ctaStatsClashResolve
+	ctaStatsChainTooLong
 )
 
 var ctaStatsNames = []string{
@@ -360,6 +379,8 @@ var ctaStatsNames = []string{
 	ctaStatsEarlyDrop:     "CTA_STATS_EARLY_DROP",
 	ctaStatsError:         "CTA_STATS_ERROR",
 	ctaStatsSearchRestart: "CTA_STATS_SEARCH_RESTART",
+	ctaStatsClashResolve:  "CTA_STATS_CLASH_RESOLVE",
+	ctaStatsChainTooLong:  "CTA_STATS_CHAIN_TOOLONG",
 }
 
 // enum ctattr_stats_global

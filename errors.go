@@ -15,6 +15,10 @@ var (
 	ErrNeedTuples = errors.New("a flow needs an original or a reply tuple")
 	// ErrUpdateMaster: TupleMaster is set in an update.
 	ErrUpdateMaster = errors.New("the master of a flow cannot be changed: leave TupleMaster empty")
+	// ErrUpdateNAT: NAT is set in an update.
+	ErrUpdateNAT = errors.New("what a flow is translated into cannot be changed: leave NAT empty")
+	// ErrBadNAT: a NATRange is no range, or not of the flow's family.
+	ErrBadNAT = errors.New("bad NAT range")
 	// ErrBadIPTuple: a tuple lacks an address, or not all addresses are IPv4 or
 	// all IPv6.
 	ErrBadIPTuple = errors.New("a tuple needs two addresses, and all addresses must be of the same family")

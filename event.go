@@ -22,6 +22,9 @@ type Event struct {
 	// is the zero Time for expectations, before Linux 6.14, and for flows that
 	// began when the sysctl net.netfilter.nf_conntrack_timestamp was not set.
 	Time time.Time
+
+	// zeroMark is set if the kernel says that the flow's mark is zero.
+	zeroMark bool
 }
 
 // An NSID is the id of another network namespace, as the Conn's own one knows it

@@ -110,16 +110,16 @@ func matchTuple(want *Tuple, zero TupleFields, t *Tuple, defaultZone uint16) boo
 		matchField(want.Zone, zone, zero&ZeroZone)
 }
 
-func (pt *ProtoTuple) isICMP() bool { return pt.Protocol == protoICMP || pt.Protocol == protoICMPv6 }
+func (pt *ProtoTuple) isICMP() bool { return pt.Protocol == ProtocolICMP || pt.Protocol == ProtocolICMPv6 }
 
 // protocol returns the protocol that pt, as part of a Filter, selects by: ICMPv4
 // and ICMPv6 stand for theirs.
 func (pt *ProtoTuple) protocol() uint8 {
 	switch {
 	case pt.Protocol == 0 && pt.ICMPv4:
-		return protoICMP
+		return ProtocolICMP
 	case pt.Protocol == 0 && pt.ICMPv6:
-		return protoICMPv6
+		return ProtocolICMPv6
 	}
 	return pt.Protocol
 }
@@ -232,7 +232,7 @@ func (d *filterDirection) check() error {
 	switch {
 	case d.zero >= zeroEnd:
 		return fmt.Errorf("%w: unknown fields among those that are to be zero: %#x", ErrFilterSelectsNothing, d.zero)
-	case p.ICMPv4 && p.Protocol != protoICMP, p.ICMPv6 && p.Protocol != protoICMPv6:
+	case p.ICMPv4 && p.Protocol != ProtocolICMP, p.ICMPv6 && p.Protocol != ProtocolICMPv6:
 		return fmt.Errorf("%w: protocol %d is not that of ICMPv4 or ICMPv6", ErrFilterSelectsNothing, p.Protocol)
 	case ports && icmp:
 		return fmt.Errorf("%w: no flow has both ports and an ICMP type, code or id", ErrFilterSelectsNothing)

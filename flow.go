@@ -29,6 +29,9 @@ type Flow struct {
 	// default zone.
 	Zone uint16
 
+	// counted is set if the kernel counts and both counters are still zero.
+	counted bool
+
 	CountersOrig, CountersReply Counter
 
 	SecurityContext Security
@@ -56,6 +59,19 @@ type Flow struct {
 	Mark, Use uint32
 
 	SynProxy SynProxy
+
+	// MarkMask says which bits of the mark an Update clears before it exclusive-ors
+	// the mark with Mark, which is then sent even if it is zero (CTA_MARK_MASK,
+	// Linux 2.6.39). So with 0xff it sets the lower 8 bits to those of Mark, and
+	// with 0xffffffff and a Mark of 0 the mark becomes 0. The kernel does not send
+	// it.
+	MarkMask uint32
+
+	// NAT, if not nil, says what a new flow is translated into, and TupleReply
+	// is then the original direction turned round (CTA_NAT_SRC, CTA_NAT_DST). It
+	// is for Create alone: the kernel does not send it, but has what came of it in
+	// TupleReply and Status.
+	NAT *NAT
 }
 
 // NewFlow returns a Flow from srcAddr and srcPort to destAddr and destPort whose
@@ -109,14 +125,22 @@ func (f *Flow) unmarshal(b []byte, s *slab, at *time.Time) error {
 	return d.Err(ctaNames)
 }
 
+// Counted reports whether the kernel counts f's packets and bytes, even if it
+// has counted none yet.
+func (f *Flow) Counted() bool {
+	return f.counted || f.CountersOrig.filled() || f.CountersReply.filled()
+}
+
 // unmarshalOther decodes an attribute that only some flows have.
 func (f *Flow) unmarshalOther(d *netfilter.Decoder, typ uint16, v []byte, s *slab, at *time.Time) {
 	switch typ {
 	case ctaCountersOrig:
 		d.Fail(f.CountersOrig.unmarshal(v))
+		f.counted = !f.CountersOrig.filled()
 	case ctaCountersReply:
 		f.CountersReply.Direction = true
 		d.Fail(f.CountersReply.unmarshal(v))
+		f.counted = f.counted && !f.CountersReply.filled()
 	case ctaTupleMaster:
 		d.Fail(f.TupleMaster.unmarshal(v))
 	case ctaHelp:
@@ -177,8 +201,11 @@ func (f *Flow) marshal(e *netfilter.Encoder) {
 	if f.Timeout != 0 {
 		e.Uint32(ctaTimeout, f.Timeout)
 	}
-	if f.Mark != 0 {
+	if f.Mark != 0 || f.MarkMask != 0 {
 		e.Uint32(ctaMark, f.Mark)
+	}
+	if f.MarkMask != 0 {
+		e.Uint32(ctaMarkMask, f.MarkMask)
 	}
 	if f.SeqAdjOrig.filled() {
 		f.SeqAdjOrig.marshal(e, ctaSeqAdjOrig)

@@ -108,16 +108,16 @@ func (d *filterDirection) flags(family netfilter.ProtoFamily) (flags uint32, exa
 	add(dest.IsValid(), filterIPDst)
 	add(selects(p.Protocol != 0, ZeroProtocol), filterProtoNum)
 	switch p.Protocol {
-	case protoTCP, protoUDP:
+	case ProtocolTCP, ProtocolUDP:
 		add(selects(p.SourcePort != 0, ZeroSourcePort), filterSrcPort)
 		add(selects(p.DestinationPort != 0, ZeroDestinationPort), filterDstPort)
-	case protoICMP:
+	case ProtocolICMP:
 		trackedType := slices.Contains(trackedICMPTypes, p.ICMPType)
 		exact = exact && trackedType
 		add(selects(p.ICMPType != 0, ZeroICMPType) && trackedType, filterICMPType)
 		add(selects(p.ICMPCode != 0, ZeroICMPCode), filterICMPCode)
 		add(selects(p.ICMPID != 0, ZeroICMPID), filterICMPID)
-	case protoICMPv6:
+	case ProtocolICMPv6:
 		trackedType := p.ICMPType == 0 || slices.Contains(trackedICMPv6Types, p.ICMPType)
 		exact = exact && trackedType && !selects(false, ZeroICMPType)
 		add(p.ICMPType != 0 && trackedType, filterICMPv6Type)

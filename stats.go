@@ -15,6 +15,14 @@ type Stats struct {
 	EarlyDrop     uint32 // entries removed to make room in a full table
 	Error         uint32 // packets with errors, such as ICMP without a known flow
 	SearchRestart uint32 // lookups begun anew, since the table was resized
+	ClashResolve  uint32 // packets whose new entry was merged into one that was added meanwhile (Linux 5.10)
+	ChainTooLong  uint32 // entries not added, since too many have the same hash (Linux 5.15)
+
+	// Counters of old kernels, 0 since.
+	Searched   uint32 // lookups (before Linux 4.9)
+	New        uint32 // entries made (before Linux 4.9)
+	Delete     uint32 // entries removed (before Linux 4.9)
+	DeleteList uint32 // entries moved to the dying list (before Linux 4.9)
 }
 
 // StatsExpect are the counters of one CPU for expectations.
@@ -57,6 +65,18 @@ func (s *Stats) unmarshal(b []byte) error {
 			s.Error = d.Uint32(v)
 		case ctaStatsSearchRestart:
 			s.SearchRestart = d.Uint32(v)
+		case ctaStatsClashResolve:
+			s.ClashResolve = d.Uint32(v)
+		case ctaStatsChainTooLong:
+			s.ChainTooLong = d.Uint32(v)
+		case ctaStatsSearched:
+			s.Searched = d.Uint32(v)
+		case ctaStatsNew:
+			s.New = d.Uint32(v)
+		case ctaStatsDelete:
+			s.Delete = d.Uint32(v)
+		case ctaStatsDeleteList:
+			s.DeleteList = d.Uint32(v)
 		}
 	}
 	return d.Err(ctaStatsNames)

@@ -1,11 +1,5 @@
 package conntrack
 
-import (
-	"fmt"
-	"math/bits"
-	"strings"
-)
-
 // Status is what the kernel knows about a flow's stage and treatment, as a set
 // of flags (enum ip_conntrack_status, linux/netfilter/nf_conntrack_common.h).
 type Status struct {
@@ -94,20 +88,16 @@ var statusNames = []string{
 
 // String returns the names of the flags that are set, such as
 // SEEN_REPLY|ASSURED, or NONE.
-func (s Status) String() string {
-	if s.Value == 0 {
-		return "NONE"
-	}
-	var names []string
-	for rest := s.Value; rest != 0; rest &= rest - 1 {
-		bit := bits.TrailingZeros32(uint32(rest))
-		if bit < len(statusNames) {
-			names = append(names, statusNames[bit])
-		} else {
-			names = append(names, fmt.Sprintf("%#x", uint32(1)<<bit))
-		}
-	}
-	return strings.Join(names, "|")
+func (s Status) String() string { return s.Value.String() }
+
+// String returns the names of the flags that are set, such as
+// SEEN_REPLY|ASSURED, or NONE.
+func (f StatusFlag) String() string { return flagNames(statusNames, f) }
+
+// ParseStatus returns the flags of those names, or numbers, which | or , stands
+// between. NONE is the name of no flag. The case does not matter.
+func ParseStatus(s string) (StatusFlag, error) {
+	return parseFlags[StatusFlag]("status flag", statusNames, s)
 }
 
 func (s Status) has(f StatusFlag) bool { return s.Value&f != 0 }

@@ -3,28 +3,7 @@ package conntrack
 import (
 	"fmt"
 	"net/netip"
-	"strconv"
 )
-
-// The names of IP protocols, as conntrack(8) has them.
-var protoNames = map[uint8]string{
-	protoICMP:   "icmp",
-	2:           "igmp",
-	protoTCP:    "tcp",
-	protoUDP:    "udp",
-	protoDCCP:   "dccp",
-	protoGRE:    "gre",
-	protoICMPv6: "icmpv6",
-	protoSCTP:   "sctp",
-	136:         "udplite",
-}
-
-func protoName(p uint8) string {
-	if name, ok := protoNames[p]; ok {
-		return name
-	}
-	return strconv.Itoa(int(p))
-}
 
 func directionName(reply bool) string {
 	if reply {
@@ -35,7 +14,7 @@ func directionName(reply bool) string {
 
 // String returns the tuple as <tcp, Src: 1.2.3.4:54321, Dst: [fe80::1]:80>.
 func (t Tuple) String() string {
-	return fmt.Sprintf("<%s, Src: %s, Dst: %s>", protoName(t.Proto.Protocol),
+	return fmt.Sprintf("<%s, Src: %s, Dst: %s>", Protocol(t.Proto.Protocol),
 		netip.AddrPortFrom(t.IP.SourceAddress, t.Proto.SourcePort),
 		netip.AddrPortFrom(t.IP.DestinationAddress, t.Proto.DestinationPort))
 }

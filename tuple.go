@@ -6,17 +6,6 @@ import (
 	"github.com/ti-mo/conntrack/netfilter"
 )
 
-// The IP protocol numbers that are treated in a way of their own.
-const (
-	protoICMP   = 1
-	protoTCP    = 6
-	protoUDP    = 17
-	protoDCCP   = 33
-	protoGRE    = 47
-	protoICMPv6 = 58
-	protoSCTP   = 132
-)
-
 // A Tuple is one direction of a flow: where its packets come from and where
 // they go.
 type Tuple struct {
@@ -187,19 +176,19 @@ func (pt *ProtoTuple) unmarshal(b []byte) error {
 
 func (pt *ProtoTuple) setProtocol(p uint8) {
 	pt.Protocol = p
-	pt.ICMPv4 = p == protoICMP
-	pt.ICMPv6 = p == protoICMPv6
+	pt.ICMPv4 = p == ProtocolICMP
+	pt.ICMPv6 = p == ProtocolICMPv6
 }
 
 func (pt *ProtoTuple) marshal(e *netfilter.Encoder) {
 	proto := e.Nest(ctaTupleProto)
 	e.Uint8(ctaProtoNum, pt.Protocol)
 	switch {
-	case pt.ICMPv4 || pt.Protocol == protoICMP:
+	case pt.ICMPv4 || pt.Protocol == ProtocolICMP:
 		e.Uint16(ctaProtoICMPID, pt.ICMPID)
 		e.Uint8(ctaProtoICMPType, pt.ICMPType)
 		e.Uint8(ctaProtoICMPCode, pt.ICMPCode)
-	case pt.ICMPv6 || pt.Protocol == protoICMPv6:
+	case pt.ICMPv6 || pt.Protocol == ProtocolICMPv6:
 		e.Uint16(ctaProtoICMPv6ID, pt.ICMPID)
 		e.Uint8(ctaProtoICMPv6Type, pt.ICMPType)
 		e.Uint8(ctaProtoICMPv6Code, pt.ICMPCode)
