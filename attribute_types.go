@@ -15,6 +15,10 @@ type Helper struct {
 	Info []byte
 }
 
+// NoHelper is a Helper.Name with which an Update takes a flow's helper, and its
+// expectations, away.
+const NoHelper = "\x00"
+
 // ProtoInfo is what connection tracking knows about the state of a protocol
 // (CTA_PROTOINFO). At most one of its fields is not nil.
 type ProtoInfo struct {

@@ -72,11 +72,39 @@ func (c *Conn) doAll(o op, flows []Flow) error {
 		b.add(i, &flows[i])
 	}
 	b.flush()
+	if o.adds() {
+		b.failed = append(b.failed, c.ensureBatchLabels(o, flows, b.failed)...)
+	}
 	if len(b.failed) == 0 {
 		return nil
 	}
 	slices.SortStableFunc(b.failed, func(x, y FlowError) int { return cmp.Compare(x.Index, y.Index) })
 	return &BatchError{Op: opNames[o], Total: len(flows), Failed: b.failed}
+}
+
+// ensureBatchLabels is ensureLabels for those of the flows that are not among
+// failed. Whether there is room for labels does not depend on the flow.
+func (c *Conn) ensureBatchLabels(o op, flows []Flow, failed []FlowError) (lost []FlowError) {
+	added := make(map[int]bool)
+	for i := range flows {
+		if flows[i].labelled() {
+			added[i] = true
+		}
+	}
+	for _, e := range failed {
+		delete(added, e.Index)
+	}
+	for i := range flows {
+		if !added[i] {
+			continue
+		}
+		err := c.ensureLabels(o, &flows[i])
+		if err == nil {
+			return nil
+		}
+		lost = append(lost, FlowError{Index: i, Err: err})
+	}
+	return lost
 }
 
 // A batch collects requests about flows and sends them as often as there are

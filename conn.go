@@ -1,6 +1,7 @@
 package conntrack
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -139,6 +140,7 @@ type op uint8
 
 const (
 	opCreate op = iota
+	opPut
 	opUpdate
 	opDelete
 	// opDeleteAgain is opDelete for a flow with an ID that opDelete did not
@@ -148,6 +150,7 @@ const (
 
 var opNames = [...]string{
 	opCreate:      "create flow",
+	opPut:         "create or update flow",
 	opUpdate:      "update flow",
 	opDelete:      "delete flow",
 	opDeleteAgain: "delete flow",
@@ -161,21 +164,27 @@ func (o op) append(e *netfilter.Encoder, f *Flow, flags netlink.HeaderFlags) err
 	}
 	h := netfilter.Header{Family: family, SubsystemID: netfilter.NFSubsysCTNetlink, Flags: flags}
 	switch o {
-	case opCreate:
+	case opCreate, opPut:
 		if f.Timeout == 0 {
 			return ErrNeedTimeout
 		}
 		h.MessageType = ctNew
-		h.Flags |= netlink.Create | netlink.Excl
+		h.Flags |= netlink.Create
+		if o == opCreate {
+			h.Flags |= netlink.Excl
+		}
 		e.Message(h)
-		f.marshal(e)
+		err = f.marshalNew(e, family)
 	case opUpdate:
-		if f.TupleMaster.filled() {
+		switch {
+		case f.TupleMaster.filled():
 			return ErrUpdateMaster
+		case f.NAT != nil:
+			return ErrUpdateNAT
 		}
 		h.MessageType = ctNew
 		e.Message(h)
-		f.marshal(e)
+		err = f.marshalUpdate(e)
 	case opDelete:
 		h.MessageType = ctDelete
 		e.Message(h)
@@ -189,7 +198,7 @@ func (o op) append(e *netfilter.Encoder, f *Flow, flags netlink.HeaderFlags) err
 		f.marshalKeyInOneDirection(e)
 		e.Uint32(ctaID, f.ID)
 	}
-	if err := e.Err(); err != nil {
+	if err := cmp.Or(err, e.Err()); err != nil {
 		e.Cancel()
 		return err
 	}
@@ -209,6 +218,9 @@ func (c *Conn) do(o op, f *Flow) error {
 	if o, again := o.again(f, err); again {
 		err = c.attempt(o, f)
 	}
+	if err == nil && o.adds() && f.labelled() {
+		err = c.ensureLabels(o, f)
+	}
 	return flowError(opNames[o], f, err)
 }
 
@@ -221,10 +233,50 @@ func (c *Conn) attempt(o op, f *Flow) error {
 	return c.sockets.request.Do(&r.enc, nil)
 }
 
+// adds reports whether o may add a flow to the table.
+func (o op) adds() bool { return o == opCreate || o == opPut }
+
+// ensureLabels returns an error if f, which o has added, did not get its labels,
+// and then takes back what a Create has added. The kernel leaves labels out
+// without a word where there is no room for them.
+func (c *Conn) ensureLabels(o op, f *Flow) error {
+	lost, err := c.lostLabels(f)
+	if err != nil || !lost {
+		return err
+	}
+	if o == opCreate {
+		return errors.Join(netfilter.ErrNoSpace, c.attempt(opDelete, &Flow{TupleOrig: f.TupleOrig, Zone: f.Zone}))
+	}
+	return netfilter.ErrNoSpace
+}
+
+// lostLabels reports whether a flow that was added with labels has none.
+func (c *Conn) lostLabels(f *Flow) (bool, error) {
+	got, err := c.get(f, ctGet)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil // it has gone since
+	}
+	return err == nil && len(got.Labels) == 0, err
+}
+
 // Create adds a flow to the table. It needs a timeout and, for the kernel, both
 // tuples. A flow that is there already gives an error that satisfies
 // errors.Is(err, unix.EEXIST).
+//
+// With NAT the flow's packets are translated, and so they are if Status has
+// StatusSrcNAT or StatusDstNAT: then into what TupleReply says. So a flow that
+// came from a Dump can be put back as it was.
+//
+// If there is no room for Labels, the flow is not added, and the error satisfies
+// errors.Is(err, unix.ENOSPC): see Flow.Labels.
 func (c *Conn) Create(f Flow) error { return c.do(opCreate, &f) }
+
+// CreateOrUpdate adds a flow to the table as Create does, or changes it as Update
+// does if there is one with its original tuple. The kernel refuses to change one
+// with an f whose NAT, or TupleMaster, is set, or whose Status says that it is
+// translated, with EOPNOTSUPP. If there is no room for Labels, the flow is there
+// without them.
+func (c *Conn) CreateOrUpdate(f Flow) error { return c.do(opPut, &f) }
 
 // Get returns the flow that has one of the tuples of f, and its zone. If there
 // is none, the error satisfies errors.Is(err, unix.ENOENT).
@@ -272,29 +324,6 @@ func (c *Conn) Update(f Flow) error { return c.do(opUpdate, &f) }
 // a later entry with the same tuples is not removed. If there is no such entry,
 // the error satisfies errors.Is(err, unix.ENOENT).
 func (c *Conn) Delete(f Flow) error { return c.do(opDelete, &f) }
-
-// CreateExpect adds an expectation. Its master must be in the table and be
-// under the care of a helper.
-func (c *Conn) CreateExpect(ex Expect) error {
-	const name = "create expectation"
-	r := newRequest()
-	defer r.free()
-	family, err := ex.family()
-	if err == nil {
-		r.enc.Message(netfilter.Header{
-			SubsystemID: netfilter.NFSubsysCTNetlinkExp,
-			MessageType: expNew,
-			Flags:       netlink.Acknowledge | netlink.Create | netlink.Excl,
-			Family:      family,
-		})
-		ex.marshal(&r.enc)
-		err = c.sockets.request.Do(&r.enc, nil)
-	}
-	if err != nil {
-		return &OpError{Op: name, Tuple: ex.Tuple, Err: err}
-	}
-	return nil
-}
 
 // Flush removes all flows, IPv4 and IPv6, in all zones.
 func (c *Conn) Flush() error {

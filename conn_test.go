@@ -266,7 +266,7 @@ func TestBadInput(t *testing.T) {
 			f.Helper = conntrack.Helper{Name: long[:40_000], Info: []byte(long[:40_000])}
 		}), nil, "nested attribute")
 		badFlow(name, "with long labels", with(good, func(f *conntrack.Flow) { f.Labels = []byte(long) }), nil, "70000 bytes")
-		badFlow(name, "with long labels mask", with(good, func(f *conntrack.Flow) { f.LabelsMask = []byte(long) }), nil, "70000 bytes")
+		badFlow(name, "with long labels mask", with(good, func(f *conntrack.Flow) { f.LabelsMask = []byte(long) }), conntrack.ErrBadLabels, "")
 	}
 
 	badExpect := func(name string, change func(*conntrack.Expect), want error, text string) {
@@ -338,7 +338,7 @@ func TestOpError(t *testing.T) {
 	require.ErrorAs(t, err, &op)
 	require.Equal(t, f.TupleReply, op.Tuple)
 
-	f.Labels = make([]byte, 17)
+	f.Labels = make([]byte, 20)
 	err = c.Create(f)
 	require.ErrorIs(t, err, unix.ERANGE)
 	require.ErrorAs(t, err, &nl)

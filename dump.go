@@ -169,26 +169,42 @@ func (c *Conn) Flows(ctx context.Context, f Filter, opts *DumpOptions) iter.Seq2
 	}
 }
 
-// Expects returns an iterator over the expectations, in the manner of Flows.
-func (c *Conn) Expects(ctx context.Context) iter.Seq2[Expect, error] {
-	return func(yield func(Expect, error) bool) {
-		r := dumpRequest(netfilter.Header{SubsystemID: netfilter.NFSubsysCTNetlinkExp, MessageType: expGet})
+// Dying returns an iterator over the flows that were removed from the table but
+// wait for their EventDestroy to be delivered, to a listener with
+// netlink.BroadcastError whose buffer is full (the kernel's dying list), in the
+// manner of Flows. Most of the time there are none.
+func (c *Conn) Dying(ctx context.Context) iter.Seq2[Flow, error] {
+	return c.list(ctx, ctGetDying, "dump dying flows")
+}
+
+// Unconfirmed returns an iterator over the flows whose first packet is still on
+// its way through the machine, in the manner of Flows. They are in no list
+// since Linux 6.3, and before that only for a moment, unless a packet waits in a
+// queue for user space.
+func (c *Conn) Unconfirmed(ctx context.Context) iter.Seq2[Flow, error] {
+	return c.list(ctx, ctGetUnconfirmed, "dump unconfirmed flows")
+}
+
+// list returns an iterator over one of the lists beside the table.
+func (c *Conn) list(ctx context.Context, typ netfilter.MessageType, name string) iter.Seq2[Flow, error] {
+	return func(yield func(Flow, error) bool) {
+		r := dumpRequest(netfilter.Header{SubsystemID: netfilter.NFSubsysCTNetlink, MessageType: typ})
 		defer r.free()
 		err := c.dump(ctx, r, func(m netfilter.Message) error {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			var ex Expect
-			if err := ex.unmarshal(m.Attributes, &r.slab); err != nil {
+			var flow Flow
+			if err := flow.unmarshal(m.Attributes, &r.slab, nil); err != nil {
 				return err
 			}
-			if !yield(ex, nil) {
+			if !yield(flow, nil) {
 				return errStop
 			}
 			return nil
 		})
 		if err != nil {
-			yield(Expect{}, opError("dump expectations", err))
+			yield(Flow{}, opError(name, err))
 		}
 	}
 }
@@ -230,18 +246,6 @@ func (c *Conn) DumpFilter(f Filter, opts *DumpOptions) ([]Flow, error) {
 		return nil, opError("dump flows", err)
 	}
 	return flows, nil
-}
-
-// DumpExpect returns all expectations, IPv4 and IPv6.
-func (c *Conn) DumpExpect() ([]Expect, error) {
-	var expects []Expect
-	for ex, err := range c.Expects(context.Background()) {
-		if err != nil {
-			return nil, err
-		}
-		expects = append(expects, ex)
-	}
-	return expects, nil
 }
 
 // Stats returns the counters of each CPU.

@@ -8,10 +8,12 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/mdlayher/netlink"
 	"github.com/stretchr/testify/require"
 
 	"github.com/ti-mo/conntrack"
 	"github.com/ti-mo/conntrack/internal/nstest"
+	"github.com/ti-mo/conntrack/netfilter"
 )
 
 // A Flow is the caller's: later ones do not change it.
@@ -172,4 +174,53 @@ func TestDumpTinyReadBuffer(t *testing.T) {
 	}
 	_, err := c.Stats()
 	require.NoError(t, err)
+}
+
+// TestDying lets flows wait for a listener that wants each of their events.
+func TestDying(t *testing.T) {
+	t.Parallel()
+	ns := nstest.New(t)
+	c, slow := dial(t, ns), dial(t, ns)
+	dying := func() (flows []conntrack.Flow) {
+		for f, err := range c.Dying(t.Context()) {
+			require.NoError(t, err)
+			flows = append(flows, f)
+		}
+		return flows
+	}
+	require.Empty(t, dying())
+
+	require.NoError(t, slow.SetOption(netlink.BroadcastError, true))
+	require.NoError(t, slow.SetReadBuffer(4096))
+	events := make(chan conntrack.Event) // nobody reads it
+	_, err := slow.Listen(events, 1, []netfilter.NetlinkGroup{netfilter.GroupCTDestroy})
+	require.NoError(t, err)
+	flows := manyFlows(200)
+	for i := range flows {
+		flows[i].Mark = uint32(i) + 1
+	}
+	require.NoError(t, c.CreateBatch(flows))
+	require.NoError(t, c.Flush())
+
+	got := dying()
+	require.NotEmpty(t, got)
+	for _, f := range got {
+		require.True(t, f.Status.Dying())
+		require.Equal(t, flows[f.Mark-1].TupleOrig, f.TupleOrig)
+	}
+	table, err := c.Dump(nil)
+	require.NoError(t, err)
+	require.Empty(t, table)
+}
+
+// TestUnconfirmed asserts that the list can be asked for: when nothing is on its
+// way, it is empty on every kernel.
+func TestUnconfirmed(t *testing.T) {
+	t.Parallel()
+	c := dial(t, nstest.New(t))
+	create(t, c, newFlow(1))
+	for f, err := range c.Unconfirmed(t.Context()) {
+		require.NoError(t, err)
+		t.Errorf("%+v", f)
+	}
 }

@@ -239,12 +239,25 @@ const (
 	ctaNATv6MaxIP
 )
 
+var ctaNATNames = []string{
+	ctaNATv4MinIP: "CTA_NAT_V4_MINIP",
+	ctaNATv4MaxIP: "CTA_NAT_V4_MAXIP",
+	ctaNATProto:   "CTA_NAT_PROTO",
+	ctaNATv6MinIP: "CTA_NAT_V6_MINIP",
+	ctaNATv6MaxIP: "CTA_NAT_V6_MAXIP",
+}
+
 // enum ctattr_protonat
 const (
 	ctaProtoNATUnspec = iota
 	ctaProtoNATPortMin
 	ctaProtoNATPortMax
 )
+
+var ctaProtoNATNames = []string{
+	ctaProtoNATPortMin: "CTA_PROTONAT_PORT_MIN",
+	ctaProtoNATPortMax: "CTA_PROTONAT_PORT_MAX",
+}
 
 // enum ctattr_seqadj
 const (

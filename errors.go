@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+
+	"github.com/ti-mo/conntrack/netfilter"
 )
 
 // Errors about what the caller asked for. Nothing was sent to the kernel.
@@ -19,11 +21,18 @@ var (
 	ErrUpdateNAT = errors.New("what a flow is translated into cannot be changed: leave NAT empty")
 	// ErrBadNAT: a NATRange is no range, or not of the flow's family.
 	ErrBadNAT = errors.New("bad NAT range")
+	// ErrBadLabels: the length of Labels is no multiple of 4, or LabelsMask is
+	// not as long.
+	ErrBadLabels = errors.New("labels are 4, 8, 12 or 16 bytes, and their mask is as long as they are")
 	// ErrBadIPTuple: a tuple lacks an address, or not all addresses are IPv4 or
 	// all IPv6.
 	ErrBadIPTuple = errors.New("a tuple needs two addresses, and all addresses must be of the same family")
 	// ErrExpectNeedTuples: an expectation lacks Tuple, Mask or TupleMaster.
 	ErrExpectNeedTuples = errors.New("an expectation needs Tuple, Mask and TupleMaster")
+	// ErrExpectNeedTuple: an expectation that is to be found lacks Tuple.
+	ErrExpectNeedTuple = errors.New("an expectation is found by its Tuple")
+	// ErrNeedHelper: the name of a helper is empty.
+	ErrNeedHelper = errors.New("the name of the helper is empty")
 	// ErrFilterSelectsNothing: no flow can agree with all fields of a Filter.
 	ErrFilterSelectsNothing = errors.New("the filter contradicts itself")
 	// ErrNoWorkers: Listen was called with 0 workers.
@@ -55,6 +64,10 @@ func (e *OpError) Error() string {
 
 // hint returns what to do about an error that does not say so, in brackets.
 func hint(op string, err error) string {
+	if errors.Is(err, netfilter.ErrNoSpace) {
+		return " (a flow has room for labels if it began while a rule of the network namespace used labels: add one, " +
+			"such as nftables' \"ct label set 1\" in a chain without a hook)"
+	}
 	if !errors.Is(err, fs.ErrPermission) {
 		return ""
 	}

@@ -114,7 +114,7 @@ func (e *Event) unmarshal(m netfilter.Message, s *slab) error {
 	switch e.Type {
 	case EventNew, EventUpdate, EventDestroy:
 		e.Flow = new(Flow)
-		return e.Flow.unmarshal(m.Attributes, s, &e.Time)
+		return e.Flow.unmarshal(m.Attributes, s, e)
 	case EventExpNew, EventExpDestroy:
 		e.Expect = new(Expect)
 		return e.Expect.unmarshal(m.Attributes, s)

@@ -1,6 +1,12 @@
 package conntrack
 
-import "github.com/ti-mo/conntrack/netfilter"
+import (
+	"context"
+	"iter"
+
+	"github.com/mdlayher/netlink"
+	"github.com/ti-mo/conntrack/netfilter"
+)
 
 // An Expect is an entry of the expectation table: a connection that a helper, or
 // a program like yours, waits for in connection with a flow that is there, its
@@ -140,4 +146,194 @@ func (n *ExpectNAT) marshal(e *netfilter.Encoder) {
 	e.Uint32(ctaExpectNATDir, direction)
 	n.Tuple.marshal(e, ctaExpectNATTuple)
 	e.End(nat)
+}
+
+// CreateExpect adds an expectation. Its master must be in the table and be
+// under the care of a helper.
+func (c *Conn) CreateExpect(ex Expect) error {
+	return c.expectError("create expectation", &ex, func(r *request) error {
+		family, err := ex.family()
+		if err != nil {
+			return err
+		}
+		r.expectMessage(expNew, netlink.Acknowledge|netlink.Create|netlink.Excl, family)
+		ex.marshal(&r.enc)
+		return c.sockets.request.Do(&r.enc, nil)
+	})
+}
+
+// UpdateExpect gives the expectation with ex's Tuple, and its master's Zone, the
+// Timeout of ex: there is nothing else that the kernel changes. If there is none,
+// the error satisfies errors.Is(err, unix.ENOENT).
+func (c *Conn) UpdateExpect(ex Expect) error {
+	return c.expectError("update expectation", &ex, func(r *request) error {
+		family, err := ex.family()
+		if err != nil {
+			return err
+		}
+		r.expectMessage(expNew, netlink.Acknowledge, family)
+		ex.marshal(&r.enc)
+		return c.sockets.request.Do(&r.enc, nil)
+	})
+}
+
+// GetExpect returns the expectation that expects the Tuple of ex, in its Zone:
+// that of its master. A packet with that tuple would fulfil it, so the parts of
+// it that the Mask leaves out do not matter. If ex.ID is not 0, the entry must
+// have that ID. If there is none, the error satisfies errors.Is(err,
+// unix.ENOENT).
+func (c *Conn) GetExpect(ex Expect) (Expect, error) {
+	var got Expect
+	err := c.expectError("get expectation", &ex, func(r *request) error {
+		// Without NLM_F_ACK the reply is all that comes.
+		if err := r.expectKey(expGet, 0, &ex); err != nil {
+			return err
+		}
+		return c.sockets.request.Do(&r.enc, func(m netfilter.Message) error {
+			return got.unmarshal(m.Attributes, &r.slab)
+		})
+	})
+	return got, err
+}
+
+// DeleteExpect removes the expectation that GetExpect would return.
+func (c *Conn) DeleteExpect(ex Expect) error {
+	return c.expectError("delete expectation", &ex, func(r *request) error {
+		if err := r.expectKey(expDelete, netlink.Acknowledge, &ex); err != nil {
+			return err
+		}
+		return c.sockets.request.Do(&r.enc, nil)
+	})
+}
+
+// FlushExpect removes all expectations, IPv4 and IPv6, in all zones.
+func (c *Conn) FlushExpect() error { return c.flushExpect("flush expectations", "") }
+
+// FlushExpectHelper removes all expectations of the helper with that name, such
+// as ftp.
+func (c *Conn) FlushExpectHelper(name string) error {
+	const op = "flush expectations of a helper"
+	if name == "" {
+		return opError(op, ErrNeedHelper)
+	}
+	return c.flushExpect(op, name)
+}
+
+func (c *Conn) flushExpect(op, helper string) error {
+	r := newRequest()
+	defer r.free()
+	r.expectMessage(expDelete, netlink.Acknowledge, netfilter.ProtoUnspec)
+	if helper != "" {
+		r.enc.String(ctaExpectHelpName, helper)
+	}
+	return opError(op, c.sockets.request.Do(&r.enc, nil))
+}
+
+// ExpectsOf returns an iterator over the expectations whose master is the flow
+// that has one of the tuples of master, and its zone, in the manner of Flows. If
+// there is no such flow, the error satisfies errors.Is(err, unix.ENOENT).
+func (c *Conn) ExpectsOf(ctx context.Context, master Flow) iter.Seq2[Expect, error] {
+	return func(yield func(Expect, error) bool) {
+		family, err := master.family()
+		if err == nil {
+			r := newRequest()
+			defer r.free()
+			// A flow without a helper has no answer but the acknowledgement.
+			r.expectMessage(expGet, netlink.Dump|netlink.Acknowledge, family)
+			tuple := &master.TupleOrig
+			if !tuple.filled() {
+				tuple = &master.TupleReply
+			}
+			tuple.marshal(&r.enc, ctaExpectMaster)
+			if master.Zone != 0 {
+				r.enc.Uint16(ctaExpectZone, master.Zone)
+			}
+			err = c.walkExpects(ctx, r, yield)
+		}
+		if err != nil {
+			yield(Expect{}, flowError("dump expectations of a flow", &master, err))
+		}
+	}
+}
+
+// Expects returns an iterator over the expectations, in the manner of Flows.
+func (c *Conn) Expects(ctx context.Context) iter.Seq2[Expect, error] {
+	return func(yield func(Expect, error) bool) {
+		r := newRequest()
+		defer r.free()
+		r.expectMessage(expGet, netlink.Dump, netfilter.ProtoUnspec)
+		if err := c.walkExpects(ctx, r, yield); err != nil {
+			yield(Expect{}, opError("dump expectations", err))
+		}
+	}
+}
+
+// walkExpects carries out the dump of expectations that r asks for.
+func (c *Conn) walkExpects(ctx context.Context, r *request, yield func(Expect, error) bool) error {
+	return c.dump(ctx, r, func(m netfilter.Message) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		var ex Expect
+		if err := ex.unmarshal(m.Attributes, &r.slab); err != nil {
+			return err
+		}
+		if !yield(ex, nil) {
+			return errStop
+		}
+		return nil
+	})
+}
+
+// DumpExpect returns all expectations, IPv4 and IPv6.
+func (c *Conn) DumpExpect() ([]Expect, error) {
+	var expects []Expect
+	for ex, err := range c.Expects(context.Background()) {
+		if err != nil {
+			return nil, err
+		}
+		expects = append(expects, ex)
+	}
+	return expects, nil
+}
+
+// expectMessage begins a message about expectations.
+func (r *request) expectMessage(typ netfilter.MessageType, flags netlink.HeaderFlags, family netfilter.ProtoFamily) {
+	r.enc.Message(netfilter.Header{
+		SubsystemID: netfilter.NFSubsysCTNetlinkExp,
+		MessageType: typ,
+		Flags:       flags,
+		Family:      family,
+	})
+}
+
+// expectKey begins a message with what the kernel finds an expectation by.
+func (r *request) expectKey(typ netfilter.MessageType, flags netlink.HeaderFlags, ex *Expect) error {
+	if !ex.Tuple.filled() {
+		return ErrExpectNeedTuple
+	}
+	family, err := family(&ex.Tuple)
+	if err != nil {
+		return err
+	}
+	r.expectMessage(typ, flags, family)
+	ex.Tuple.marshal(&r.enc, ctaExpectTuple)
+	if ex.Zone != 0 {
+		r.enc.Uint16(ctaExpectZone, ex.Zone)
+	}
+	if ex.ID != 0 {
+		r.enc.Uint32(ctaExpectID, ex.ID)
+	}
+	return nil
+}
+
+// expectError carries out an operation on one expectation, and says in its error
+// which one.
+func (c *Conn) expectError(name string, ex *Expect, do func(*request) error) error {
+	r := newRequest()
+	defer r.free()
+	if err := do(r); err != nil {
+		return &OpError{Op: name, Tuple: ex.Tuple, Err: err}
+	}
+	return nil
 }

@@ -419,3 +419,149 @@ func TestExpects(t *testing.T) {
 	}
 	require.Equal(t, 10, seen)
 }
+
+// manyExpects creates n masters with the helper, each with an expectation.
+func manyExpects(t *testing.T, c *conntrack.Conn, helper string, proto uint8, zone uint16, n int) (expects []conntrack.Expect) {
+	t.Helper()
+	for i := range n {
+		port := uint16(i + 1)
+		master := newMaster(helper, proto, netip.AddrPortFrom(client4.Addr(), port), server4)
+		master.Zone = zone
+		create(t, c, master)
+		ex := newExpect(master, netip.AddrPortFrom(other4.Addr(), port))
+		ex.Zone = zone
+		require.NoError(t, c.CreateExpect(ex))
+		expects = append(expects, ex)
+	}
+	return expects
+}
+
+func requireExpects(t testing.TB, c *conntrack.Conn, want int) []conntrack.Expect {
+	t.Helper()
+	expects, err := c.DumpExpect()
+	require.NoError(t, err)
+	require.Len(t, expects, want)
+	return expects
+}
+
+// TestOneExpect gets, changes and deletes single expectations, and no other.
+func TestOneExpect(t *testing.T) {
+	t.Parallel()
+	for name, zone := range map[string]uint16{"default zone": 0, "zone 7": 7} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := dial(t, nstest.New(t))
+			const n = 3
+			expects := manyExpects(t, c, "ftp", unix.IPPROTO_TCP, zone, n)
+			ex := expects[1]
+
+			got, err := c.GetExpect(ex)
+			require.NoError(t, err)
+			require.Equal(t, ex.Tuple, got.Tuple)
+			require.Equal(t, ex.TupleMaster, got.TupleMaster)
+			require.Contains(t, requireExpects(t, c, n), got)
+
+			// What the mask leaves out may be anything.
+			anySource := conntrack.Expect{Tuple: ex.Tuple, Zone: zone}
+			anySource.Tuple.IP.SourceAddress = server4.Addr()
+			again, err := c.GetExpect(anySource)
+			require.NoError(t, err)
+			require.Equal(t, got.ID, again.ID)
+
+			ex.ID = got.ID + 1
+			_, err = c.GetExpect(ex)
+			require.ErrorIs(t, err, unix.ENOENT)
+			require.ErrorIs(t, c.DeleteExpect(ex), unix.ENOENT)
+			otherZone := expects[1]
+			otherZone.Zone = 99
+			require.ErrorIs(t, c.DeleteExpect(otherZone), unix.ENOENT)
+
+			ex.ID, ex.Timeout = got.ID, 10_000
+			require.NoError(t, c.UpdateExpect(ex))
+			again, err = c.GetExpect(ex)
+			require.NoError(t, err)
+			require.InDelta(t, 10_000, again.Timeout, patience.Seconds())
+
+			require.NoError(t, c.DeleteExpect(ex))
+			_, err = c.GetExpect(ex)
+			require.ErrorIs(t, err, unix.ENOENT)
+			require.ErrorIs(t, c.DeleteExpect(ex), unix.ENOENT)
+			require.ErrorIs(t, c.UpdateExpect(ex), unix.ENOENT)
+			var op *conntrack.OpError
+			require.ErrorAs(t, c.DeleteExpect(ex), &op)
+			require.Equal(t, ex.Tuple, op.Tuple)
+			requireExpects(t, c, n-1)
+		})
+	}
+}
+
+// TestFlushExpect removes the expectations of one helper, and all.
+func TestFlushExpect(t *testing.T) {
+	t.Parallel()
+	c := dial(t, nstest.New(t))
+	require.NoError(t, c.FlushExpect())
+	manyExpects(t, c, "ftp", unix.IPPROTO_TCP, 0, 4)
+	manyExpects(t, c, "sip", unix.IPPROTO_UDP, 5, 3)
+	require.ErrorIs(t, c.FlushExpectHelper(""), conntrack.ErrNeedHelper)
+	require.NoError(t, c.FlushExpectHelper("tftp"))
+	requireExpects(t, c, 7)
+	require.NoError(t, c.FlushExpectHelper("ftp"))
+	for _, ex := range requireExpects(t, c, 3) {
+		require.Equal(t, "sip", ex.HelpName)
+	}
+	require.NoError(t, c.FlushExpect())
+	requireExpects(t, c, 0)
+}
+
+// TestExpectsOf ranges over the expectations of single flows.
+func TestExpectsOf(t *testing.T) {
+	t.Parallel()
+	c := dial(t, nstest.New(t))
+	const several = 4 // as many as the kernel allows a sip master in a class
+	expectsOf := func(master conntrack.Flow) (ports []int, err error) {
+		for ex, err := range c.ExpectsOf(t.Context(), master) {
+			if err != nil {
+				return nil, err
+			}
+			require.Equal(t, master.TupleOrig, ex.TupleMaster)
+			ports = append(ports, int(ex.Tuple.Proto.DestinationPort))
+		}
+		return ports, nil
+	}
+	manyExpects(t, c, "ftp", unix.IPPROTO_TCP, 0, 20)
+	manyExpects(t, c, "ftp", unix.IPPROTO_TCP, 3, 20)
+	master := newMaster("sip", unix.IPPROTO_UDP, client4, server4)
+	create(t, c, master, newFlow(1))
+	for i := range several {
+		ex := newExpect(master, netip.AddrPortFrom(server4.Addr(), uint16(i)))
+		ex.Class = 1
+		require.NoError(t, c.CreateExpect(ex))
+	}
+
+	ports, err := expectsOf(master)
+	require.NoError(t, err)
+	require.ElementsMatch(t, []int{0, 1, 2, 3}, ports)
+
+	ftp := newMaster("ftp", unix.IPPROTO_TCP, netip.AddrPortFrom(client4.Addr(), 7), server4)
+	for _, zone := range []uint16{0, 3} {
+		ftp.Zone = zone
+		ports, err = expectsOf(ftp)
+		require.NoError(t, err)
+		require.Equal(t, []int{7}, ports)
+	}
+	byReply := ftp
+	byReply.TupleOrig = conntrack.Tuple{}
+	for ex, err := range c.ExpectsOf(t.Context(), byReply) {
+		require.NoError(t, err)
+		require.Equal(t, ftp.TupleOrig, ex.TupleMaster)
+	}
+
+	ports, err = expectsOf(newFlow(1))
+	require.NoError(t, err, "a flow without a helper")
+	require.Empty(t, ports)
+	_, err = expectsOf(newFlow(2))
+	require.ErrorIs(t, err, unix.ENOENT)
+	_, err = expectsOf(conntrack.Flow{})
+	require.ErrorIs(t, err, conntrack.ErrNeedTuples)
+	requireExpects(t, c, 40+several)
+}

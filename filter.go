@@ -110,7 +110,9 @@ func matchTuple(want *Tuple, zero TupleFields, t *Tuple, defaultZone uint16) boo
 		matchField(want.Zone, zone, zero&ZeroZone)
 }
 
-func (pt *ProtoTuple) isICMP() bool { return pt.Protocol == ProtocolICMP || pt.Protocol == ProtocolICMPv6 }
+func (pt *ProtoTuple) isICMP() bool {
+	return pt.Protocol == ProtocolICMP || pt.Protocol == ProtocolICMPv6
+}
 
 // protocol returns the protocol that pt, as part of a Filter, selects by: ICMPv4
 // and ICMPv6 stand for theirs.

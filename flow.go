@@ -44,14 +44,15 @@ type Flow struct {
 
 	SeqAdjOrig, SeqAdjReply SequenceAdjust
 
-	// Labels are a bit set of 16 bytes (CTA_LABELS), as the kernel lays it out:
-	// 32-bit words in the machine's byte order. In an Update, LabelsMask says
-	// which bits are to be changed (CTA_LABELS_MASK); the kernel does not send it.
+	// Labels are a bit set of up to 16 bytes (CTA_LABELS, Linux 3.9), as the kernel
+	// lays it out: 32-bit words in the machine's byte order. In an Update,
+	// LabelsMask says which bits are to be changed (CTA_LABELS_MASK); without it
+	// all are. Labels of 16 zero bytes clear them all. The kernel does not send
+	// the mask, and sends no Labels where none is set.
 	//
-	// Flows have room for labels only where a rule of the network namespace uses
-	// labels. Without it, or with a length that is no multiple of 4, Update gives
-	// ENOSPC or EINVAL, and the kernel creates a flow without labels and without a
-	// word.
+	// A flow has room for labels only if a rule of the network namespace used
+	// labels when it began. Without, the error satisfies errors.Is(err,
+	// unix.ENOSPC).
 	Labels, LabelsMask []byte
 
 	// Mark is the flow's mark (CTA_MARK), and Use the kernel's reference count
@@ -60,11 +61,10 @@ type Flow struct {
 
 	SynProxy SynProxy
 
-	// MarkMask says which bits of the mark an Update clears before it exclusive-ors
-	// the mark with Mark, which is then sent even if it is zero (CTA_MARK_MASK,
-	// Linux 2.6.39). So with 0xff it sets the lower 8 bits to those of Mark, and
-	// with 0xffffffff and a Mark of 0 the mark becomes 0. The kernel does not send
-	// it.
+	// MarkMask says which bits of the mark an Update sets to those of Mark, also to
+	// zero; the others stay (CTA_MARK_MASK, Linux 2.6.39). With 0xffffffff and a
+	// Mark of 0 the mark becomes 0. If MarkMask is 0, a Mark of 0 leaves the mark
+	// as it is, and another one replaces it. The kernel does not send MarkMask.
 	MarkMask uint32
 
 	// NAT, if not nil, says what a new flow is translated into, and TupleReply
@@ -94,9 +94,9 @@ func NewFlow(proto uint8, status StatusFlag, srcAddr, destAddr netip.Addr,
 	}
 }
 
-// unmarshal decodes the attributes in b into f, which must be zero, and the time
-// of the event that they are of, if any, into at, which may be nil.
-func (f *Flow) unmarshal(b []byte, s *slab, at *time.Time) error {
+// unmarshal decodes the attributes in b into f, which must be zero, and what is
+// of the event that they belong to into ev, which is nil if they belong to none.
+func (f *Flow) unmarshal(b []byte, s *slab, ev *Event) error {
 	var d netfilter.Decoder
 	for typ, v := range d.Attributes(b) {
 		// What most flows have. With the others the loop would be too long for
@@ -114,12 +114,15 @@ func (f *Flow) unmarshal(b []byte, s *slab, at *time.Time) error {
 			f.Timeout = d.Uint32(v)
 		case ctaMark:
 			f.Mark = d.Uint32(v)
+			if ev != nil {
+				ev.zeroMark = f.Mark == 0
+			}
 		case ctaUse:
 			f.Use = d.Uint32(v)
 		case ctaID:
 			f.ID = d.Uint32(v)
 		default:
-			f.unmarshalOther(&d, typ, v, s, at)
+			f.unmarshalOther(&d, typ, v, s, ev)
 		}
 	}
 	return d.Err(ctaNames)
@@ -132,7 +135,7 @@ func (f *Flow) Counted() bool {
 }
 
 // unmarshalOther decodes an attribute that only some flows have.
-func (f *Flow) unmarshalOther(d *netfilter.Decoder, typ uint16, v []byte, s *slab, at *time.Time) {
+func (f *Flow) unmarshalOther(d *netfilter.Decoder, typ uint16, v []byte, s *slab, ev *Event) {
 	switch typ {
 	case ctaCountersOrig:
 		d.Fail(f.CountersOrig.unmarshal(v))
@@ -162,29 +165,66 @@ func (f *Flow) unmarshalOther(d *netfilter.Decoder, typ uint16, v []byte, s *sla
 		f.LabelsMask = s.copy(v)
 	case ctaSynProxy:
 		d.Fail(f.SynProxy.unmarshal(v))
+	case ctaMarkMask:
+		f.MarkMask = d.Uint32(v)
+	case ctaNATSrc:
+		d.Fail(f.newNAT().Source.unmarshal(v))
+	case ctaNATDst:
+		d.Fail(f.newNAT().Destination.unmarshal(v))
 	case ctaTimestampEvent:
-		if at != nil {
-			*at = time.Unix(0, int64(d.Uint64(v)))
+		if ev != nil {
+			ev.Time = time.Unix(0, int64(d.Uint64(v)))
 		}
 	}
 }
 
-// marshal appends what can be set of f, for a Create or an Update.
-//
-// A status without StatusConfirmed gives EBUSY. So does one with StatusExpected
-// in a Create with a master, which sets that flag by itself.
-func (f *Flow) marshal(e *netfilter.Encoder) {
+// marshalNew appends what a new flow has. The other methods append to the same
+// message.
+func (f *Flow) marshalNew(e *netfilter.Encoder, family netfilter.ProtoFamily) error {
+	nat, reply, err := f.translation(family)
+	if err != nil {
+		return err
+	}
+	f.marshalTuples(e, &reply)
+	if f.TupleMaster.filled() {
+		f.TupleMaster.marshal(e, ctaTupleMaster)
+	}
+	if nat.Source != (NATRange{}) {
+		nat.Source.marshal(e, ctaNATSrc)
+	}
+	if nat.Destination != (NATRange{}) {
+		nat.Destination.marshal(e, ctaNATDst)
+	}
+	return f.marshal(e)
+}
+
+// marshalUpdate appends what an update changes.
+func (f *Flow) marshalUpdate(e *netfilter.Encoder) error {
+	f.marshalTuples(e, &f.TupleReply)
+	return f.marshal(e)
+}
+
+// marshalTuples appends f's tuples and zone, with another reply tuple.
+func (f *Flow) marshalTuples(e *netfilter.Encoder, reply *Tuple) {
 	if f.TupleOrig.filled() {
 		f.TupleOrig.marshal(e, ctaTupleOrig)
 	}
-	if f.TupleReply.filled() {
-		f.TupleReply.marshal(e, ctaTupleReply)
+	if reply.filled() {
+		reply.marshal(e, ctaTupleReply)
 	}
 	if f.Zone != 0 {
 		e.Uint16(ctaZone, f.Zone)
 	}
-	if f.TupleMaster.filled() {
-		f.TupleMaster.marshal(e, ctaTupleMaster)
+}
+
+// marshal appends what both a new flow and an update may have, but for the
+// tuples.
+//
+// A status without StatusConfirmed gives EBUSY. So does one with StatusExpected
+// in a Create with a master, which sets that flag by itself.
+func (f *Flow) marshal(e *netfilter.Encoder) error {
+	if err := f.checkLabels(); err != nil {
+		return err
 	}
 	if status := f.Status.Value; status != 0 {
 		if f.TupleMaster.filled() {
@@ -201,11 +241,13 @@ func (f *Flow) marshal(e *netfilter.Encoder) {
 	if f.Timeout != 0 {
 		e.Uint32(ctaTimeout, f.Timeout)
 	}
-	if f.Mark != 0 || f.MarkMask != 0 {
-		e.Uint32(ctaMark, f.Mark)
-	}
-	if f.MarkMask != 0 {
+	switch {
+	case f.MarkMask != 0:
+		// Kernels differ in what they do with bits outside the mask.
+		e.Uint32(ctaMark, f.Mark&f.MarkMask)
 		e.Uint32(ctaMarkMask, f.MarkMask)
+	case f.Mark != 0:
+		e.Uint32(ctaMark, f.Mark)
 	}
 	if f.SeqAdjOrig.filled() {
 		f.SeqAdjOrig.marshal(e, ctaSeqAdjOrig)
@@ -222,6 +264,30 @@ func (f *Flow) marshal(e *netfilter.Encoder) {
 	if f.SynProxy != (SynProxy{}) {
 		f.SynProxy.marshal(e)
 	}
+	return nil
+}
+
+// checkLabels returns an error if the kernel would take f's labels for
+// malformed, or would leave them out without a word.
+func (f *Flow) checkLabels() error {
+	n, mask := len(f.Labels), len(f.LabelsMask)
+	if n%4 != 0 || mask != 0 && mask != n {
+		return ErrBadLabels
+	}
+	return nil
+}
+
+// labelled reports whether a new flow will have labels.
+func (f *Flow) labelled() bool {
+	for i, b := range f.Labels {
+		if len(f.LabelsMask) > 0 {
+			b &= f.LabelsMask[i]
+		}
+		if b != 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // marshalKey appends what the kernel finds an entry by: one tuple, the original

@@ -244,6 +244,24 @@ func TestUpdate(t *testing.T) {
 			func(f *conntrack.Flow) { f.Mark = 0xcafe },
 		},
 		{
+			"mark, zero", with(base, func(f *conntrack.Flow) { f.Mark = 0xcafe }), conntrack.Flow{MarkMask: 0xffffffff},
+			func(f *conntrack.Flow) { f.Mark = 0 },
+		},
+		{
+			"mark, some bits of it", with(base, func(f *conntrack.Flow) { f.Mark = 0xffff0f0f }),
+			conntrack.Flow{Mark: 0x12, MarkMask: 0xff},
+			func(f *conntrack.Flow) { f.Mark = 0xffff0f12 },
+		},
+		{
+			"mark, bits outside the mask", with(base, func(f *conntrack.Flow) { f.Mark = 0xffff0f0f }),
+			conntrack.Flow{Mark: 0x111, MarkMask: 0x10},
+			func(f *conntrack.Flow) { f.Mark = 0xffff0f1f },
+		},
+		{
+			"no helper", helped, conntrack.Flow{Helper: conntrack.Helper{Name: conntrack.NoHelper}},
+			func(f *conntrack.Flow) { f.Helper.Name = "" },
+		},
+		{
 			"status", base, conntrack.Flow{Status: conntrack.Status{Value: replied | assured}},
 			func(f *conntrack.Flow) { f.Status.Value = replied | assured },
 		},
@@ -450,10 +468,10 @@ func TestRefused(t *testing.T) {
 			func(f *conntrack.Flow) { f.Helper.Name = "irc" }, unix.EBUSY,
 		},
 		{"update with labels where there is no room", update, none, func(f *conntrack.Flow) { f.Labels = []byte{1, 0, 0, 0} }, unix.ENOSPC},
-		{"update with part of a word of labels", update, none, func(f *conntrack.Flow) { f.Labels = []byte{1, 0} }, unix.EINVAL},
+		{"update with part of a word of labels", update, none, func(f *conntrack.Flow) { f.Labels = []byte{1, 0} }, conntrack.ErrBadLabels},
 		{"update with short labels mask", update, none, func(f *conntrack.Flow) {
 			f.Labels, f.LabelsMask = make([]byte, 8), make([]byte, 4)
-		}, unix.EINVAL},
+		}, conntrack.ErrBadLabels},
 
 		{"get what is not there", get, nil, none, unix.ENOENT},
 		{"get from another zone", get, none, func(f *conntrack.Flow) { f.Zone = 1 }, unix.ENOENT},
@@ -496,16 +514,42 @@ func TestUpdateInPart(t *testing.T) {
 	require.Equal(t, uint32(5), dumpOne(t, c).Mark)
 }
 
-// TestCreateWithoutRoomForLabels pins that the kernel leaves out labels without a
-// word where it has no room for them, other than in an update.
-func TestCreateWithoutRoomForLabels(t *testing.T) {
+// TestWithoutRoomForLabels asserts that nobody takes a flow for labelled that the
+// kernel made without labels and without a word.
+func TestWithoutRoomForLabels(t *testing.T) {
+	t.Parallel()
+	labelled := func(n int) conntrack.Flow {
+		return with(newFlow(n), func(f *conntrack.Flow) { f.Labels = []byte{15: 1} })
+	}
+	for name, create := range map[string]func(*conntrack.Conn) error{
+		"Create": func(c *conntrack.Conn) error { return c.Create(labelled(1)) },
+		"CreateBatch": func(c *conntrack.Conn) error {
+			return c.CreateBatch([]conntrack.Flow{newFlow(0), labelled(1), newFlow(2), labelled(3)})
+		},
+		"CreateOrUpdate": func(c *conntrack.Conn) error { return c.CreateOrUpdate(labelled(1)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := dial(t, nstest.New(t))
+			err := create(c)
+			require.ErrorIs(t, err, unix.ENOSPC)
+			require.ErrorContains(t, err, "ct label set")
+			flows, err := c.Dump(nil)
+			require.NoError(t, err)
+			want := map[string]int{"Create": 0, "CreateBatch": 2, "CreateOrUpdate": 1}[name]
+			require.Len(t, flows, want)
+		})
+	}
+}
+
+// TestMaskedLabelsAreNotMissed asserts that labels which a mask leaves out, and
+// labels that are all zero, need no room.
+func TestMaskedLabelsAreNotMissed(t *testing.T) {
 	t.Parallel()
 	c := dial(t, nstest.New(t))
-	f := newFlow(1)
-	f.Labels = make([]byte, 16)
-	f.Labels[0] = 1
-	create(t, c, f)
-	require.Empty(t, get(t, c, f).Labels)
+	create(t, c,
+		with(newFlow(1), func(f *conntrack.Flow) { f.Labels, f.LabelsMask = []byte{1, 0, 0, 0}, []byte{2, 0, 0, 0} }),
+		with(newFlow(2), func(f *conntrack.Flow) { f.Labels = make([]byte, 16) }))
 }
 
 // TestKeys asserts which requests find a flow: by one tuple, or by both, with its

@@ -118,13 +118,13 @@ func FuzzFlow(f *testing.F) {
 
 // encodeFlow returns what is sent to create flow, or nil where it cannot be.
 func encodeFlow(flow *Flow) []byte {
-	if _, err := flow.family(); err != nil {
+	family, err := flow.family()
+	if err != nil {
 		return nil
 	}
 	var e netfilter.Encoder
 	e.Message(netfilter.Header{})
-	flow.marshal(&e)
-	if e.Err() != nil {
+	if flow.marshalNew(&e, family) != nil || e.Err() != nil {
 		return nil
 	}
 	return encoded(&e)
@@ -220,6 +220,10 @@ func TestGoldenEncoding(t *testing.T) {
 				want.Status.Value &^= StatusExpected
 			}
 			want.CountersOrig, want.CountersReply = Counter{}, Counter{}
+			want.counted = false
+			if nat, reply := want.translated(); nat != (NAT{}) {
+				want.NAT, want.TupleReply = &nat, reply
+			}
 			if want.SeqAdjReply == (SequenceAdjust{Direction: true}) {
 				want.SeqAdjReply.Direction = false
 			}

@@ -32,6 +32,60 @@ func NATTo(to netip.AddrPort) NATRange {
 	return NATRange{MinAddr: to.Addr(), MinPort: to.Port()}
 }
 
+// translation returns what f, which is to be created, is to be translated into,
+// and its reply tuple before that.
+func (f *Flow) translation(family netfilter.ProtoFamily) (NAT, Tuple, error) {
+	if f.NAT == nil {
+		nat, reply := f.translated()
+		return nat, reply, nil
+	}
+	source, err := f.NAT.Source.complete(family)
+	if err != nil {
+		return NAT{}, Tuple{}, fmt.Errorf("source: %w", err)
+	}
+	destination, err := f.NAT.Destination.complete(family)
+	if err != nil {
+		return NAT{}, Tuple{}, fmt.Errorf("destination: %w", err)
+	}
+	return NAT{source, destination}, f.TupleReply, nil
+}
+
+// translated returns the same for a flow as the kernel shows it: it says in
+// Status that it is translated, and TupleReply is what came of it. The kernel
+// takes no such flags, and begins with the original direction turned round.
+func (f *Flow) translated() (nat NAT, reply Tuple) {
+	if f.Status.Value&StatusNATMask == 0 || !f.TupleOrig.filled() || !f.TupleReply.filled() {
+		return NAT{}, f.TupleReply
+	}
+	reply = f.TupleOrig.Reverse()
+	reply.Zone = f.TupleReply.Zone
+	if f.Status.SrcNAT() {
+		nat.Source = exactly(f.TupleReply.IP.DestinationAddress, f.TupleReply.Proto.DestinationPort|f.TupleReply.Proto.ICMPID)
+	} else {
+		reply.IP.DestinationAddress = f.TupleReply.IP.DestinationAddress
+		reply.Proto.DestinationPort = f.TupleReply.Proto.DestinationPort
+		reply.Proto.ICMPID = f.TupleReply.Proto.ICMPID
+	}
+	if f.Status.DstNAT() {
+		nat.Destination = exactly(f.TupleReply.IP.SourceAddress, f.TupleReply.Proto.SourcePort)
+	} else {
+		reply.IP.SourceAddress = f.TupleReply.IP.SourceAddress
+		reply.Proto.SourcePort = f.TupleReply.Proto.SourcePort
+	}
+	return nat, reply
+}
+
+func exactly(addr netip.Addr, port uint16) NATRange {
+	return NATRange{MinAddr: addr, MaxAddr: addr, MinPort: port, MaxPort: port}
+}
+
+func (f *Flow) newNAT() *NAT {
+	if f.NAT == nil {
+		f.NAT = new(NAT)
+	}
+	return f.NAT
+}
+
 // complete returns r with its ends filled in, or an error if it is no range in
 // the given family.
 func (r NATRange) complete(family netfilter.ProtoFamily) (NATRange, error) {
@@ -52,6 +106,38 @@ func (r NATRange) complete(family netfilter.ProtoFamily) (NATRange, error) {
 		return r, fmt.Errorf("%w: %s:%d to %s:%d is no range", ErrBadNAT, r.MinAddr, r.MinPort, r.MaxAddr, r.MaxPort)
 	}
 	return r, nil
+}
+
+func (r *NATRange) unmarshal(b []byte) error {
+	var d netfilter.Decoder
+	for typ, v := range d.Attributes(b) {
+		switch typ {
+		case ctaNATv4MinIP:
+			r.MinAddr = d.Addr4(v)
+		case ctaNATv4MaxIP:
+			r.MaxAddr = d.Addr4(v)
+		case ctaNATProto:
+			d.Fail(r.unmarshalPorts(v))
+		case ctaNATv6MinIP:
+			r.MinAddr = d.Addr6(v)
+		case ctaNATv6MaxIP:
+			r.MaxAddr = d.Addr6(v)
+		}
+	}
+	return d.Err(ctaNATNames)
+}
+
+func (r *NATRange) unmarshalPorts(b []byte) error {
+	var d netfilter.Decoder
+	for typ, v := range d.Attributes(b) {
+		switch typ {
+		case ctaProtoNATPortMin:
+			r.MinPort = d.Uint16(v)
+		case ctaProtoNATPortMax:
+			r.MaxPort = d.Uint16(v)
+		}
+	}
+	return d.Err(ctaProtoNATNames)
 }
 
 // marshal appends r, which is complete.

@@ -94,6 +94,14 @@ var flowFields = slices.Concat(
 		{"CTA_ZONE", []uint16{18}, 2, in(func(f *Flow) any { return f.Zone })},
 		{"CTA_TIMESTAMP: CTA_TIMESTAMP_START", []uint16{20, 1}, 8, in(func(f *Flow) any { return f.Timestamp.Start })},
 		{"CTA_TIMESTAMP: CTA_TIMESTAMP_STOP", []uint16{20, 2}, 8, in(func(f *Flow) any { return f.Timestamp.Stop })},
+		{"CTA_MARK_MASK", []uint16{21}, 4, in(func(f *Flow) any { return f.MarkMask })},
+		{"CTA_NAT_SRC: CTA_NAT_V4_MINIP", []uint16{6, 1}, 4, in(func(f *Flow) any { return f.NAT.Source.MinAddr })},
+		{"CTA_NAT_SRC: CTA_NAT_V4_MAXIP", []uint16{6, 2}, 4, in(func(f *Flow) any { return f.NAT.Source.MaxAddr })},
+		{"CTA_NAT_SRC: CTA_NAT_V6_MINIP", []uint16{6, 4}, 16, in(func(f *Flow) any { return f.NAT.Source.MinAddr })},
+		{"CTA_NAT_SRC: CTA_NAT_V6_MAXIP", []uint16{6, 5}, 16, in(func(f *Flow) any { return f.NAT.Source.MaxAddr })},
+		{"CTA_NAT_SRC: CTA_NAT_PROTO: CTA_PROTONAT_PORT_MIN", []uint16{6, 3, 1}, 2, in(func(f *Flow) any { return f.NAT.Source.MinPort })},
+		{"CTA_NAT_SRC: CTA_NAT_PROTO: CTA_PROTONAT_PORT_MAX", []uint16{6, 3, 2}, 2, in(func(f *Flow) any { return f.NAT.Source.MaxPort })},
+		{"CTA_NAT_DST: CTA_NAT_V4_MINIP", []uint16{13, 1}, 4, in(func(f *Flow) any { return f.NAT.Destination.MinAddr })},
 		{"CTA_SYNPROXY: CTA_SYNPROXY_ISN", []uint16{24, 1}, 4, in(func(f *Flow) any { return f.SynProxy.ISN })},
 		{"CTA_SYNPROXY: CTA_SYNPROXY_ITS", []uint16{24, 2}, 4, in(func(f *Flow) any { return f.SynProxy.ITS })},
 		{"CTA_SYNPROXY: CTA_SYNPROXY_TSOFF", []uint16{24, 3}, 4, in(func(f *Flow) any { return f.SynProxy.TSOff })},
@@ -124,6 +132,12 @@ var statsFields = []field{
 	{"CTA_STATS_EARLY_DROP", []uint16{11}, 4, in(func(s *Stats) any { return s.EarlyDrop })},
 	{"CTA_STATS_ERROR", []uint16{12}, 4, in(func(s *Stats) any { return s.Error })},
 	{"CTA_STATS_SEARCH_RESTART", []uint16{13}, 4, in(func(s *Stats) any { return s.SearchRestart })},
+	{"CTA_STATS_CLASH_RESOLVE", []uint16{14}, 4, in(func(s *Stats) any { return s.ClashResolve })},
+	{"CTA_STATS_CHAIN_TOOLONG", []uint16{15}, 4, in(func(s *Stats) any { return s.ChainTooLong })},
+	{"CTA_STATS_SEARCHED", []uint16{1}, 4, in(func(s *Stats) any { return s.Searched })},
+	{"CTA_STATS_NEW", []uint16{3}, 4, in(func(s *Stats) any { return s.New })},
+	{"CTA_STATS_DELETE", []uint16{6}, 4, in(func(s *Stats) any { return s.Delete })},
+	{"CTA_STATS_DELETE_LIST", []uint16{7}, 4, in(func(s *Stats) any { return s.DeleteList })},
 }
 
 var statsExpectFields = []field{

@@ -31,6 +31,10 @@ var (
 	// On Linux it wraps unix.ENOBUFS.
 	ErrNoReply = fmt.Errorf("the kernel's answer is lost: %w", errNoBufferSpace)
 
+	// ErrNoSpace is what the kernel answers where an entry has no room for what is
+	// to be put into it: unix.ENOSPC on Linux.
+	ErrNoSpace error = errNoSpace
+
 	errEmptyRequest = errors.New("a request without a message")
 )
 

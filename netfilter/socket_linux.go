@@ -23,8 +23,11 @@ func dialNetlink(config *netlink.Config) (*netlink.Conn, error) {
 
 func errno(code int32) error { return syscall.Errno(code) }
 
-// errNoBufferSpace is what the kernel reports an overrun as.
-const errNoBufferSpace = unix.ENOBUFS
+const (
+	// errNoBufferSpace is what the kernel reports an overrun as.
+	errNoBufferSpace = unix.ENOBUFS
+	errNoSpace       = unix.ENOSPC
+)
 
 // IsInvalid reports whether the kernel refused a request since it is malformed
 // (EINVAL, or ERANGE for the length of an attribute).

@@ -18,6 +18,7 @@ import (
 var (
 	errUnsupported   = fmt.Errorf("netlink on %s: %w", runtime.GOOS, errors.ErrUnsupported)
 	errNoBufferSpace = errors.New("no buffer space available")
+	errNoSpace       = errors.New("no space left")
 )
 
 func dialNetlink(*netlink.Config) (*netlink.Conn, error) { return nil, errUnsupported }
