@@ -79,6 +79,10 @@ func (c *Conn) closeOnce() error {
 	return c.sockets.close()
 }
 
+// PortID returns the netlink address of the socket that all requests but dumps go
+// through: Event.PortID of the events that they cause.
+func (c *Conn) PortID() uint32 { return c.sockets.request.PortID() }
+
 // SetOption switches an option of all sockets of the Conn on or off, including
 // those that it opens later. With netlink.NoENOBUFS the kernel does not tell of
 // overruns, so that events are lost without ErrOverrun; there is no need for it.

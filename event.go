@@ -18,6 +18,10 @@ type Event struct {
 
 	// NSID says in which network namespace it happened.
 	NSID NSID
+	// PortID is the netlink address of the socket whose request caused the event,
+	// 0 if a packet or the clock did: by Conn.PortID a program knows its own
+	// doing (nlmsg_pid).
+	PortID uint32
 	// Time is when it happened, by the kernel's clock (CTA_TIMESTAMP_EVENT). It
 	// is the zero Time for expectations, before Linux 6.14, and for flows that
 	// began when the sysctl net.netfilter.nf_conntrack_timestamp was not set.
@@ -103,11 +107,11 @@ func (e *Event) Unmarshal(nlmsg netlink.Message) error {
 	if err != nil {
 		return err
 	}
-	return e.unmarshal(netfilter.Message{Header: h, Attributes: attrs, NSID: -1}, nil)
+	return e.unmarshal(netfilter.Message{Header: h, Attributes: attrs, PortID: nlmsg.Header.PID, NSID: -1}, nil)
 }
 
 func (e *Event) unmarshal(m netfilter.Message, s *slab) error {
-	*e = Event{Type: eventType(m.Header)}
+	*e = Event{Type: eventType(m.Header), PortID: m.PortID}
 	if m.NSID >= 0 {
 		e.NSID = NSID{id: m.NSID, other: true}
 	}

@@ -386,3 +386,20 @@ func setNSID(t *testing.T, in, of *nstest.NS, id uint32) {
 	})
 	require.NoError(t, err)
 }
+
+// TestEventPortID asserts that an event tells whose doing it is.
+func TestEventPortID(t *testing.T) {
+	t.Parallel()
+	ns := nstest.New(t)
+	c, other := dial(t, ns), dial(t, ns)
+	require.NotEqual(t, c.PortID(), other.PortID())
+	events := listen(t, c, netfilter.GroupsCT)
+	for _, by := range []*conntrack.Conn{c, other} {
+		create(t, by, newFlow(1))
+		require.Equal(t, by.PortID(), receive(t, events).PortID)
+		require.NoError(t, by.Flush())
+		require.Equal(t, by.PortID(), receive(t, events).PortID)
+	}
+	ns.UDP(client4, server4, false)
+	require.Zero(t, receive(t, events).PortID)
+}

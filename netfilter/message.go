@@ -15,6 +15,11 @@ type Message struct {
 	// most events.
 	Sequence uint32
 
+	// PortID is the netlink address of the socket whose request this answers, or
+	// whose request caused this event; 0 for events that no request caused
+	// (nlmsg_pid).
+	PortID uint32
+
 	// NSID is the id of the network namespace that an event is from, if the
 	// option ListenAllNSID is set and the event is from another namespace than
 	// the socket's; else -1.
@@ -51,6 +56,8 @@ func (m rawMessage) flags() netlink.HeaderFlags {
 
 func (m rawMessage) sequence() uint32 { return binary.NativeEndian.Uint32(m[8:]) }
 
+func (m rawMessage) portID() uint32 { return binary.NativeEndian.Uint32(m[12:]) }
+
 // body is what stands behind the netlink header.
 func (m rawMessage) body() []byte { return m[nlmsgHeaderLen:] }
 
@@ -67,6 +74,7 @@ func (m rawMessage) message() Message {
 			ResourceID:  binary.BigEndian.Uint16(m[18:]),
 		},
 		Sequence:   m.sequence(),
+		PortID:     m.portID(),
 		NSID:       -1,
 		Attributes: m[nlmsgHeaderLen+nfgenmsgLen:],
 	}

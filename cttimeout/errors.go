@@ -1,0 +1,79 @@
+package cttimeout
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/ti-mo/conntrack/netfilter"
+)
+
+// Errors about what the caller asked for. Nothing was sent to the kernel.
+var (
+	// ErrBadName: the name of a policy is empty, too long, or holds a NUL byte.
+	ErrBadName = errors.New("the name of a policy has 1 to 31 bytes, and none of them is NUL")
+	// ErrBadFamily: a policy is for neither IPv4 nor IPv6.
+	ErrBadFamily = errors.New("a policy is for netfilter.ProtoIPv4 or for netfilter.ProtoIPv6")
+	// ErrBadState: a State is none of the constants, or of another protocol.
+	ErrBadState = errors.New("no such timeout")
+	// ErrBadTimeout: a timeout has a fraction of a second, is below zero or above
+	// MaxTimeout.
+	ErrBadTimeout = fmt.Errorf("a timeout is of whole seconds, from 0 to %v", MaxTimeout)
+)
+
+// An OpError says which operation failed, on what, and why.
+type OpError struct {
+	// Op is the operation, such as "create policy".
+	Op string
+	// Name is the name of the policy that it was for. It is empty for
+	// operations on all policies and on the defaults.
+	Name string
+	// Err is the reason. If it is the kernel's, it wraps an errno.
+	Err error
+}
+
+func (e *OpError) Error() string {
+	if e.Name == "" {
+		return fmt.Sprintf("cttimeout: %s: %v%s", e.Op, e.Err, hint(e.Op, e.Err))
+	}
+	return fmt.Sprintf("cttimeout: %s %q: %v%s", e.Op, e.Name, e.Err, hint(e.Op, e.Err))
+}
+
+// Unwrap returns e.Err.
+func (e *OpError) Unwrap() error { return e.Err }
+
+const (
+	opDial        = "dial"
+	opClose       = "close"
+	opCreate      = "create policy"
+	opSet         = "set policy"
+	opGet         = "get policy"
+	opDump        = "dump policies"
+	opDelete      = "delete policy"
+	opFlush       = "flush policies"
+	opDefaults    = "get default timeouts"
+	opSetDefaults = "set default timeouts"
+)
+
+// hint returns what may be behind an error that does not say so, in brackets.
+func hint(op string, err error) string {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return " (run as root, or with CAP_NET_ADMIN in the user namespace that owns the network namespace)"
+	case op == opSet && netfilter.IsInvalid(err):
+		return " (a policy keeps the family and the protocol that it was created with)"
+	case netfilter.IsInvalid(err):
+		return " (the kernel may lack nfnetlink_cttimeout)"
+	case errors.Is(err, errors.ErrUnsupported) && op != opDial:
+		return " (the kernel does not track this protocol)"
+	}
+	return ""
+}
+
+// opError returns err as an *OpError, or nil.
+func opError(op, name string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &OpError{Op: op, Name: name, Err: err}
+}
