@@ -23,7 +23,7 @@ var wanted = []string{
 	"ts_",
 	"nf_conntrack", "nf_nat", "nf_synproxy", "nfnetlink",
 	"nf_tables", "nft_ct", "nft_objref", "nft_chain_nat", "nft_nat", "nft_masq", "nft_redir", "nft_reject",
-	"nft_connlimit", "nft_flow_offload", "nft_synproxy", "nft_numgen", "nft_limit", "nft_log", "nft_queue",
+	"nft_connlimit", "nft_flow_offload", "nft_compat", "xt_CT", "xt_tcpudp", "xt_esp", "nft_synproxy", "nft_numgen", "nft_limit", "nft_log", "nft_queue",
 	"veth", "dummy",
 }
 
