@@ -6,16 +6,21 @@
 //   - it shows the table: [Conn.Flows] and [Conn.Expects] as it streams in,
 //     [Conn.Dump], [Conn.DumpFilter] and [Conn.DumpExpect] as a whole, [Conn.Get]
 //     one flow of it;
-//   - it changes it: [Conn.Create], [Conn.Update], [Conn.Delete],
-//     [Conn.CreateExpect]; many flows at a time with [Conn.CreateBatch],
+//   - it changes it: [Conn.Create], [Conn.CreateOrUpdate], [Conn.Update],
+//     [Conn.Delete]; many flows at a time with [Conn.CreateBatch],
 //     [Conn.UpdateBatch], [Conn.DeleteBatch], [Conn.DeleteFunc], [Conn.Flush],
-//     [Conn.FlushFilter];
+//     [Conn.FlushFilter]; expectations with [Conn.CreateExpect],
+//     [Conn.UpdateExpect], [Conn.DeleteExpect], [Conn.FlushExpect],
+//     [Conn.FlushExpectHelper];
 //   - it watches it: [Conn.Events], [Conn.Listen];
 //   - it counts: [Conn.Stats], [Conn.StatsExpect], [Conn.StatsGlobal].
 //
 // The table holds a [Flow] for each connection that the kernel tracks, and an
 // [Expect] for each connection that one of its helpers waits for, such as the
-// data connection of FTP.
+// data connection of FTP. Both print as a line of conntrack(8), which [ParseFlow]
+// and [ParseExpect] read back, and both are JSON.
+//
+// Package cttimeout is about timeouts by policy.
 //
 // # Privileges
 //

@@ -1,7 +1,8 @@
 package conntrack
 
-// The constants of linux/netfilter/nfnetlink_conntrack.h, in its order. The
-// tables of names are what errors about a malformed message say.
+// The constants of linux/netfilter/nfnetlink_conntrack.h, in its order, with the
+// release of Linux that brought each; those without are as old as ctnetlink
+// (2.6.14). The tables of names are what errors about a malformed message say.
 
 // enum cntl_msg_types
 const (
@@ -9,10 +10,10 @@ const (
 	ctGet                   // IPCTNL_MSG_CT_GET
 	ctDelete                // IPCTNL_MSG_CT_DELETE
 	ctGetCtrZero            // IPCTNL_MSG_CT_GET_CTRZERO
-	ctGetStatsCPU           // IPCTNL_MSG_CT_GET_STATS_CPU
-	ctGetStats              // IPCTNL_MSG_CT_GET_STATS
-	ctGetDying              // IPCTNL_MSG_CT_GET_DYING
-	ctGetUnconfirmed        // IPCTNL_MSG_CT_GET_UNCONFIRMED
+	ctGetStatsCPU           // IPCTNL_MSG_CT_GET_STATS_CPU (3.6)
+	ctGetStats              // IPCTNL_MSG_CT_GET_STATS (3.6)
+	ctGetDying              // IPCTNL_MSG_CT_GET_DYING (3.8)
+	ctGetUnconfirmed        // IPCTNL_MSG_CT_GET_UNCONFIRMED (3.8)
 )
 
 // enum ctnl_exp_msg_types
@@ -20,7 +21,7 @@ const (
 	expNew         = iota // IPCTNL_MSG_EXP_NEW
 	expGet                // IPCTNL_MSG_EXP_GET
 	expDelete             // IPCTNL_MSG_EXP_DELETE
-	expGetStatsCPU        // IPCTNL_MSG_EXP_GET_STATS_CPU
+	expGetStatsCPU        // IPCTNL_MSG_EXP_GET_STATS_CPU (3.6)
 )
 
 // enum ctattr_type
@@ -38,21 +39,21 @@ const (
 	ctaCountersReply
 	ctaUse
 	ctaID
-	ctaNATDst
-	ctaTupleMaster
-	ctaSeqAdjOrig
-	ctaSeqAdjReply
-	ctaSecMark
-	ctaZone
-	ctaSecCtx
-	ctaTimestamp
-	ctaMarkMask
-	ctaLabels
-	ctaLabelsMask
-	ctaSynProxy
-	ctaFilter
-	ctaStatusMask
-	ctaTimestampEvent
+	ctaNATDst         // 2.6.17
+	ctaTupleMaster    // 2.6.23
+	ctaSeqAdjOrig     // 2.6.24
+	ctaSeqAdjReply    // 2.6.24
+	ctaSecMark        // 2.6.25, neither sent nor looked at since 2.6.37
+	ctaZone           // 2.6.34
+	ctaSecCtx         // 2.6.37
+	ctaTimestamp      // 2.6.38
+	ctaMarkMask       // 3.4, in updates 4.0
+	ctaLabels         // 3.9
+	ctaLabelsMask     // 3.9
+	ctaSynProxy       // 4.18
+	ctaFilter         // 5.8
+	ctaStatusMask     // 5.15
+	ctaTimestampEvent // 6.14
 )
 
 var ctaNames = []string{
@@ -90,7 +91,7 @@ const (
 	ctaTupleUnspec = iota
 	ctaTupleIP
 	ctaTupleProto
-	ctaTupleZone
+	ctaTupleZone // 4.3
 )
 
 var ctaTupleNames = []string{
@@ -145,8 +146,8 @@ var ctaProtoNames = []string{
 const (
 	ctaProtoInfoUnspec = iota
 	ctaProtoInfoTCP
-	ctaProtoInfoDCCP
-	ctaProtoInfoSCTP
+	ctaProtoInfoDCCP // 2.6.30 to 6.16
+	ctaProtoInfoSCTP // 2.6.27
 )
 
 var ctaProtoInfoNames = []string{
@@ -159,10 +160,10 @@ var ctaProtoInfoNames = []string{
 const (
 	ctaProtoInfoTCPUnspec = iota
 	ctaProtoInfoTCPState
-	ctaProtoInfoTCPWScaleOriginal
-	ctaProtoInfoTCPWScaleReply
-	ctaProtoInfoTCPFlagsOriginal
-	ctaProtoInfoTCPFlagsReply
+	ctaProtoInfoTCPWScaleOriginal // 2.6.23
+	ctaProtoInfoTCPWScaleReply    // 2.6.23
+	ctaProtoInfoTCPFlagsOriginal  // 2.6.23
+	ctaProtoInfoTCPFlagsReply     // 2.6.23
 )
 
 var ctaProtoInfoTCPNames = []string{
@@ -206,8 +207,8 @@ const (
 	ctaCountersUnspec = iota
 	ctaCountersPackets
 	ctaCountersBytes
-	ctaCounters32Packets
-	ctaCounters32Bytes
+	ctaCounters32Packets // not sent since 2.6.30
+	ctaCounters32Bytes   // not sent since 2.6.30
 )
 
 var ctaCountersNames = []string{
@@ -235,8 +236,8 @@ const (
 	ctaNATv4MinIP
 	ctaNATv4MaxIP
 	ctaNATProto
-	ctaNATv6MinIP
-	ctaNATv6MaxIP
+	ctaNATv6MinIP // 3.7
+	ctaNATv6MaxIP // 3.7
 )
 
 var ctaNATNames = []string{
@@ -296,11 +297,11 @@ const (
 	ctaExpectTimeout
 	ctaExpectID
 	ctaExpectHelpName
-	ctaExpectZone
-	ctaExpectFlags
-	ctaExpectClass
-	ctaExpectNAT
-	ctaExpectFN
+	ctaExpectZone  // 2.6.34
+	ctaExpectFlags // 2.6.37
+	ctaExpectClass // 3.4
+	ctaExpectNAT   // 3.4
+	ctaExpectFN    // 3.4
 )
 
 var ctaExpectNames = []string{
@@ -333,7 +334,7 @@ var ctaExpectNATNames = []string{
 const (
 	ctaHelpUnspec = iota
 	ctaHelpName
-	ctaHelpInfo
+	ctaHelpInfo // 3.5
 )
 
 var ctaHelpNames = []string{
@@ -360,22 +361,22 @@ const (
 
 // enum ctattr_stats_cpu
 const (
-	ctaStatsUnspec = iota
-	ctaStatsSearched
+	ctaStatsUnspec   = iota
+	ctaStatsSearched // not sent since 4.9
 	ctaStatsFound
-	ctaStatsNew
+	ctaStatsNew // not sent since 4.9
 	ctaStatsInvalid
 	ctaStatsIgnore
-	ctaStatsDelete
-	ctaStatsDeleteList
+	ctaStatsDelete     // not sent since 4.9
+	ctaStatsDeleteList // not sent since 4.9
 	ctaStatsInsert
 	ctaStatsInsertFailed
 	ctaStatsDrop
 	ctaStatsEarlyDrop
 	ctaStatsError
 	ctaStatsSearchRestart
-	ctaStatsClashResolve
-	ctaStatsChainTooLong
+	ctaStatsClashResolve // 5.10
+	ctaStatsChainTooLong // 5.15
 )
 
 var ctaStatsNames = []string{
@@ -400,7 +401,7 @@ var ctaStatsNames = []string{
 const (
 	ctaStatsGlobalUnspec = iota
 	ctaStatsGlobalEntries
-	ctaStatsGlobalMaxEntries
+	ctaStatsGlobalMaxEntries // 4.18
 )
 
 var ctaStatsGlobalNames = []string{

@@ -80,6 +80,40 @@ func ExampleConn_Create() {
 	// Output: again: true
 }
 
+// Connections to a service's address go to one of its servers, from an address of
+// this machine's, as a load balancer has it.
+func ExampleConn_Create_nat() {
+	c, err := conntrack.Dial(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	f := conntrack.NewFlow(conntrack.ProtocolTCP, 0,
+		netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("198.51.100.2"), 54321, 80, 120, 0)
+	f.NAT = &conntrack.NAT{
+		Destination: conntrack.NATTo(netip.MustParseAddrPort("10.0.0.7:8080")),
+		Source: conntrack.NATRange{
+			MinAddr: netip.MustParseAddr("10.0.0.1"),
+			MinPort: 61000, MaxPort: 61000,
+		},
+	}
+	if err := c.Create(f); err != nil {
+		log.Fatal(err)
+	}
+	defer c.Delete(f)
+
+	got, err := c.Get(f)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(got.TupleOrig)
+	fmt.Println(got.TupleReply)
+	// Output:
+	// <tcp, Src: 192.0.2.1:54321, Dst: 198.51.100.2:80>
+	// <tcp, Src: 10.0.0.7:8080, Dst: 10.0.0.1:61000>
+}
+
 func ExampleConn_Get() {
 	c, err := conntrack.Dial(nil)
 	if err != nil {
@@ -134,6 +168,33 @@ func ExampleConn_Update() {
 	}
 	fmt.Println("mark", got.Mark)
 	// Output: mark 2
+}
+
+// Some bits of a mark are changed, also to zero.
+func ExampleConn_Update_mask() {
+	c, err := conntrack.Dial(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	f := conntrack.NewFlow(conntrack.ProtocolUDP, 0,
+		netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("198.51.100.2"),
+		5353, 53, 120, 0x1234)
+	if err := c.Create(f); err != nil {
+		log.Fatal(err)
+	}
+	defer c.Delete(f)
+
+	if err := c.Update(conntrack.Flow{TupleOrig: f.TupleOrig, Mark: 0x05, MarkMask: 0xff}); err != nil {
+		log.Fatal(err)
+	}
+	got, err := c.Get(f)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("mark %#x\n", got.Mark)
+	// Output: mark 0x1205
 }
 
 func ExampleConn_Delete() {
@@ -531,6 +592,49 @@ func ExampleConn_CreateExpect() {
 		fmt.Println(ex.Tuple, ex.HelpName)
 	}
 	// Output: <tcp, Src: 198.51.100.2:0, Dst: 192.0.2.1:5000> ftp
+}
+
+// An expectation lives longer, and then no more.
+func ExampleConn_UpdateExpect() {
+	c, err := conntrack.Dial(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	client, server := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("198.51.100.2")
+	control := conntrack.NewFlow(conntrack.ProtocolTCP, 0, client, server, 54321, 21, 120, 0)
+	control.Helper.Name = "ftp"
+	data := conntrack.NewFlow(conntrack.ProtocolTCP, 0, server, client, 20, 5000, 0, 0)
+	exact := netip.MustParseAddr("255.255.255.255")
+	ex := conntrack.Expect{
+		TupleMaster: control.TupleOrig,
+		Tuple:       data.TupleOrig,
+		Mask: conntrack.Tuple{
+			IP:    conntrack.IPTuple{SourceAddress: exact, DestinationAddress: exact},
+			Proto: conntrack.ProtoTuple{SourcePort: 0xffff, DestinationPort: 0xffff},
+		},
+		Flags: conntrack.ExpectPermanent,
+	}
+	if err := errors.Join(c.Create(control), c.CreateExpect(ex)); err != nil {
+		log.Fatal(err)
+	}
+	defer c.Delete(control)
+
+	ex.Timeout = 3600
+	if err := c.UpdateExpect(ex); err != nil {
+		log.Fatal(err)
+	}
+	for ex, err := range c.ExpectsOf(context.Background(), control) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(ex.HelpName, conntrack.ExpectFlags(ex.Flags), ex.Timeout > 3000)
+	}
+	if err := c.DeleteExpect(ex); err != nil {
+		log.Fatal(err)
+	}
+	// Output: ftp PERMANENT true
 }
 
 func ExampleConn_DumpExpect() {

@@ -62,7 +62,7 @@ type Flow struct {
 	SynProxy SynProxy
 
 	// MarkMask says which bits of the mark an Update sets to those of Mark, also to
-	// zero; the others stay (CTA_MARK_MASK, Linux 2.6.39). With 0xffffffff and a
+	// zero; the others stay (CTA_MARK_MASK, Linux 4.0). With 0xffffffff and a
 	// Mark of 0 the mark becomes 0. If MarkMask is 0, a Mark of 0 leaves the mark
 	// as it is, and another one replaces it. The kernel does not send MarkMask.
 	MarkMask uint32
