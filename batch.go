@@ -73,38 +73,36 @@ func (c *Conn) doAll(o op, flows []Flow) error {
 	}
 	b.flush()
 	if o.adds() {
-		b.failed = append(b.failed, c.ensureBatchLabels(o, flows, b.failed)...)
+		c.ensureBatchLabels(b, flows)
 	}
 	if len(b.failed) == 0 {
 		return nil
 	}
-	slices.SortStableFunc(b.failed, func(x, y FlowError) int { return cmp.Compare(x.Index, y.Index) })
-	return &BatchError{Op: opNames[o], Total: len(flows), Failed: b.failed}
+	failed := make([]FlowError, len(b.failed))
+	for i, e := range b.failed {
+		failed[i] = FlowError{Index: e.index, Err: e.err}
+	}
+	slices.SortStableFunc(failed, func(x, y FlowError) int { return cmp.Compare(x.Index, y.Index) })
+	return &BatchError{Op: opNames[o], Total: len(flows), Failed: failed}
 }
 
-// ensureBatchLabels is ensureLabels for those of the flows that are not among
-// failed. Whether there is room for labels does not depend on the flow.
-func (c *Conn) ensureBatchLabels(o op, flows []Flow, failed []FlowError) (lost []FlowError) {
-	added := make(map[int]bool)
-	for i := range flows {
-		if flows[i].labelled() {
-			added[i] = true
-		}
-	}
-	for _, e := range failed {
-		delete(added, e.Index)
+// ensureBatchLabels is ensureLabels for those of the flows that b has added.
+// Whether there is room for labels does not depend on the flow.
+func (c *Conn) ensureBatchLabels(b *batch, flows []Flow) {
+	failed := make(map[int]bool, len(b.failed))
+	for _, e := range b.failed {
+		failed[e.index] = true
 	}
 	for i := range flows {
-		if !added[i] {
+		if failed[i] || !flows[i].labelled() {
 			continue
 		}
-		err := c.ensureLabels(o, &flows[i])
+		err := c.ensureLabels(b.op, &flows[i])
 		if err == nil {
-			return nil
+			return
 		}
-		lost = append(lost, FlowError{Index: i, Err: err})
+		b.fail(batchFlow{i, &flows[i]}, err)
 	}
-	return lost
 }
 
 // A batch collects requests about flows and sends them as often as there are
@@ -119,7 +117,8 @@ type batch struct {
 	pending []batchFlow // in enc
 	retry   []batchFlow // of those in pending
 	again   op          // what retry is to be tried with
-	failed  []FlowError
+	tried   int         // how many flows were
+	failed  []batchFailure
 
 	onFailure func(i int, err error)
 }
@@ -130,44 +129,44 @@ type batchFlow struct {
 	flow  *Flow
 }
 
-// deleteBytes is more than the length of a message that deletes a flow, so that a
-// batch of them is only sent when it has all its messages.
-const deleteBytes = 256
+// A batchFailure is a flow that failed, and why.
+type batchFailure struct {
+	batchFlow
+	err error
+}
 
 func (c *Conn) newBatch(o op) *batch {
 	b := &batch{request: newRequest(), conn: c.sockets.request, op: o}
 	b.messages, b.bytes = b.conn.MaxBatch()
-	if o == opDelete {
-		b.messages = max(1, min(b.messages, b.bytes/deleteBytes))
-	}
 	b.pending = make([]batchFlow, 0, b.messages)
 	b.onFailure = b.refused
 	return b
 }
 
-// add makes a flow part of the batch, and reports whether that sent the batch.
-// Until then the flow must stay as it is.
-func (b *batch) add(index int, f *Flow) (sent bool) {
+// add makes a flow part of the batch, which is sent when it is full. Until then
+// the flow must stay as it is: until b.messages more flows were added. Its index
+// must be another one than those of these.
+func (b *batch) add(index int, f *Flow) {
+	p := batchFlow{index, f}
 	if err := b.op.append(&b.enc, f, 0); err != nil {
-		b.fail(index, err)
-		return false
+		b.tried++
+		b.fail(p, err)
+		return
 	}
 	if b.enc.Len() > b.bytes && len(b.pending) > 0 {
 		b.enc.Cancel()
 		b.flush()
-		sent = true
 		_ = b.op.append(&b.enc, f, 0) // as before
 	}
-	b.pending = append(b.pending, batchFlow{index, f})
+	b.pending = append(b.pending, p)
 	if len(b.pending) == b.messages {
 		b.flush()
-		sent = true
 	}
-	return sent
 }
 
 // flush sends what was collected.
 func (b *batch) flush() {
+	b.tried += len(b.pending)
 	b.send()
 	if len(b.retry) == 0 {
 		return
@@ -203,23 +202,28 @@ func (b *batch) refused(i int, err error) {
 		b.retry = append(b.retry, p)
 		return
 	}
-	b.fail(p.index, err)
+	b.fail(p, err)
 }
 
 // failRest makes err the error of all flows of this send but those that are in
 // failed from known on.
 func (b *batch) failRest(known int, err error) {
-	refused := b.failed[known:]
 	b.retry = b.retry[:0]
 	for _, p := range b.pending {
-		if !slices.ContainsFunc(refused, func(e FlowError) bool { return e.Index == p.index }) {
-			b.fail(p.index, err)
+		if !b.hasFailed(known, p.index) {
+			b.fail(p, err)
 		}
 	}
 }
 
-func (b *batch) fail(index int, err error) {
-	b.failed = append(b.failed, FlowError{Index: index, Err: err})
+// hasFailed reports whether the flow with that index is in failed, from known
+// on.
+func (b *batch) hasFailed(known, index int) bool {
+	return slices.ContainsFunc(b.failed[known:], func(e batchFailure) bool { return e.index == index })
+}
+
+func (b *batch) fail(p batchFlow, err error) {
+	b.failed = append(b.failed, batchFailure{p, err})
 }
 
 // DeleteFunc removes the flows that f selects and for which match returns true,
@@ -239,49 +243,75 @@ func (c *Conn) DeleteFunc(ctx context.Context, f Filter, match func(*Flow) bool)
 }
 
 func (c *Conn) deleteFunc(ctx context.Context, f *Filter, match func(*Flow) bool) (deleted int, err error) {
-	d := deletion{batch: c.newBatch(opDelete)}
-	defer d.free()
-	d.flows = make([]Flow, 0, d.messages)
+	return c.sweep(ctx, opDelete, f, func(flow *Flow) (Flow, bool) {
+		if !match(flow) {
+			return Flow{}, false
+		}
+		return Flow{ID: flow.ID, Zone: flow.Zone, TupleOrig: flow.TupleOrig, TupleReply: flow.TupleReply}, true
+	})
+}
+
+// UpdateFunc changes the flows that f selects and for which change returns true,
+// and returns how many it changed. What change returns says what to change, in
+// the manner of Update, but without tuples and zone: these are the flow's. For
+// the rest, the notes about DeleteFunc hold, but that a flow which replaced
+// another one is changed in its place.
+func (c *Conn) UpdateFunc(ctx context.Context, f Filter, change func(*Flow) (Flow, bool)) (updated int, err error) {
+	updated, err = c.sweep(ctx, opUpdate, &f, func(flow *Flow) (Flow, bool) {
+		update, ok := change(flow)
+		update.TupleOrig, update.TupleReply, update.Zone = flow.TupleOrig, flow.TupleReply, flow.Zone
+		return update, ok
+	})
+	return updated, opError("update flows", err)
+}
+
+// sweep carries out o on what pick returns of the flows that f selects, if that
+// is ok, and returns how often that went well.
+func (c *Conn) sweep(ctx context.Context, o op, f *Filter, pick func(*Flow) (Flow, bool)) (done int, err error) {
+	s := sweep{batch: c.newBatch(o)}
+	defer s.free()
+	s.flows = make([]Flow, s.messages+1)
 	var flow Flow
 	err = c.walk(ctx, &walk{
 		filter: f,
 		next:   func() *Flow { flow = Flow{}; return &flow },
 		visit: func(flow *Flow) bool {
-			if match(flow) {
-				d.add(flow)
+			if picked, ok := pick(flow); ok {
+				s.add(picked)
 			}
 			return true
 		},
 	})
 	if err == nil {
-		d.flush()
-		d.account()
+		s.flush()
+		s.account()
 	}
-	return d.deleted, errors.Join(err, d.err)
+	return s.tried - s.lost, errors.Join(err, s.err)
 }
 
-// A deletion deletes flows in batches and counts them.
-type deletion struct {
+// A sweep carries out an operation on many flows, in batches.
+type sweep struct {
 	*batch
-	flows   []Flow // of the batch
-	deleted int
-	err     error // the first, but for flows that were not there
+	flows []Flow // one more than a batch has, used in turns
+	next  int    // of flows
+	lost  int    // of those that were tried
+	err   error  // the first, but for flows that were not there
 }
 
-func (d *deletion) add(f *Flow) {
-	d.flows = append(d.flows, Flow{ID: f.ID, Zone: f.Zone, TupleOrig: f.TupleOrig, TupleReply: f.TupleReply})
-	if d.batch.add(len(d.flows)-1, &d.flows[len(d.flows)-1]) {
-		d.account()
-	}
+func (s *sweep) add(f Flow) {
+	s.flows[s.next] = f
+	s.batch.add(s.next, &s.flows[s.next])
+	s.next = (s.next + 1) % len(s.flows)
+	s.account()
 }
 
-// account counts what became of the batch that was sent, and empties it.
-func (d *deletion) account() {
-	d.deleted += len(d.flows) - len(d.failed)
-	for _, e := range d.failed {
-		if d.err == nil && !errors.Is(e.Err, fs.ErrNotExist) {
-			d.err = flowError(opNames[opDelete], &d.flows[e.Index], e.Err)
+// account empties failed, for flows to be used again.
+func (s *sweep) account() {
+	for _, e := range s.failed {
+		if s.err == nil && !errors.Is(e.err, fs.ErrNotExist) {
+			s.err = flowError(opNames[s.op], e.flow, e.err)
 		}
 	}
-	d.flows, d.failed = d.flows[:0], d.failed[:0]
+	s.lost += len(s.failed)
+	s.failed = s.failed[:0]
 }

@@ -318,3 +318,73 @@ func TestRequestAfterOverrun(t *testing.T) {
 	within(t, func() { err = c.Create(newFlow6(1)) })
 	require.NoError(t, err, "events do not come to the socket of requests")
 }
+
+// TestUpdateFunc changes some flows of a table, and of these only what is asked
+// for.
+func TestUpdateFunc(t *testing.T) {
+	t.Parallel()
+	ns := nstest.New(t)
+	ns.Labels()
+	c := dial(t, ns)
+	const n = 2000
+	flows := manyFlows(n)
+	for i := range flows {
+		flows[i].Mark = uint32(i)
+		flows[i].Zone = uint16(i % 3)
+	}
+	require.NoError(t, c.CreateBatch(flows))
+
+	odd := conntrack.Filter{Mark: 1, Mask: 1}
+	updated, err := c.UpdateFunc(t.Context(), odd, func(f *conntrack.Flow) (conntrack.Flow, bool) {
+		return conntrack.Flow{Timeout: 9000, Labels: []byte{1, 0, 0, 0}}, f.Mark < 1000
+	})
+	require.NoError(t, err)
+	require.Equal(t, 500, updated)
+	for f, err := range c.Flows(t.Context(), conntrack.Filter{}, nil) {
+		require.NoError(t, err)
+		want := f.Mark%2 == 1 && f.Mark < 1000
+		require.Equal(t, want, f.Timeout > 8000, "mark %d", f.Mark)
+		require.Equal(t, want, len(f.Labels) > 0, "mark %d", f.Mark)
+	}
+}
+
+// TestUpdateFuncRefused asserts that the flows that cannot be changed keep none of
+// the others, with messages so long that few fit into a batch.
+func TestUpdateFuncRefused(t *testing.T) {
+	t.Parallel()
+	c := dial(t, nstest.New(t))
+	const n = 600
+	flows := manyFlows(n)
+	for i := range flows {
+		flows[i].Mark = uint32(i)
+	}
+	require.NoError(t, c.CreateBatch(flows))
+	refused, malformed := 0, 0
+	updated, err := c.UpdateFunc(t.Context(), conntrack.Filter{}, func(f *conntrack.Flow) (conntrack.Flow, bool) {
+		update := conntrack.Flow{Mark: f.Mark + n}
+		switch f.Mark % 7 {
+		case 0:
+			update.Helper = conntrack.Helper{Name: "nonesuch", Info: make([]byte, 3000)}
+			refused++
+		case 1:
+			update.Labels = []byte{1}
+			malformed++
+		case 2:
+			require.NoError(t, c.Delete(*f))
+		}
+		return update, true
+	})
+	require.ErrorIs(t, err, conntrack.ErrBadLabels)
+	var op *conntrack.OpError
+	require.ErrorAs(t, err, &op)
+	require.Equal(t, "update flows", op.Op)
+	gone := (n + 4) / 7
+	require.Equal(t, n-refused-malformed-gone, updated)
+	left, err := c.Dump(nil)
+	require.NoError(t, err)
+	require.Len(t, left, n-gone)
+	for _, f := range left {
+		i := f.Mark % n
+		require.Equal(t, i%7 > 1, f.Mark >= n, "flow %d", i)
+	}
+}

@@ -8,10 +8,10 @@
 //     one flow of it;
 //   - it changes it: [Conn.Create], [Conn.CreateOrUpdate], [Conn.Update],
 //     [Conn.Delete]; many flows at a time with [Conn.CreateBatch],
-//     [Conn.UpdateBatch], [Conn.DeleteBatch], [Conn.DeleteFunc], [Conn.Flush],
-//     [Conn.FlushFilter]; expectations with [Conn.CreateExpect],
-//     [Conn.UpdateExpect], [Conn.DeleteExpect], [Conn.FlushExpect],
-//     [Conn.FlushExpectHelper];
+//     [Conn.UpdateBatch], [Conn.DeleteBatch], [Conn.DeleteFunc],
+//     [Conn.UpdateFunc], [Conn.Flush], [Conn.FlushFilter]; expectations with
+//     [Conn.CreateExpect], [Conn.UpdateExpect], [Conn.DeleteExpect],
+//     [Conn.FlushExpect], [Conn.FlushExpectHelper];
 //   - it watches it: [Conn.Events], [Conn.Listen];
 //   - it counts: [Conn.Stats], [Conn.StatsExpect], [Conn.StatsGlobal].
 //
