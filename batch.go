@@ -73,7 +73,7 @@ func (c *Conn) doAll(o op, flows []Flow) error {
 	}
 	b.flush()
 	if o.adds() {
-		c.ensureBatchLabels(b, flows)
+		c.completeBatch(b, flows)
 	}
 	if len(b.failed) == 0 {
 		return nil
@@ -86,22 +86,24 @@ func (c *Conn) doAll(o op, flows []Flow) error {
 	return &BatchError{Op: opNames[o], Total: len(flows), Failed: failed}
 }
 
-// ensureBatchLabels is ensureLabels for those of the flows that b has added.
-// Whether there is room for labels does not depend on the flow.
-func (c *Conn) ensureBatchLabels(b *batch, flows []Flow) {
+// completeBatch is complete for those of the flows that b has added. Whether there
+// is room for labels does not depend on the flow: one tells for all.
+func (c *Conn) completeBatch(b *batch, flows []Flow) {
 	failed := make(map[int]bool, len(b.failed))
 	for _, e := range b.failed {
 		failed[e.index] = true
 	}
+	room := false
 	for i := range flows {
-		if failed[i] || !flows[i].labelled() {
+		f := &flows[i]
+		if failed[i] || len(f.Helper.Info) == 0 && (room || !f.labelled()) {
 			continue
 		}
-		err := c.ensureLabels(b.op, &flows[i])
-		if err == nil {
-			return
+		if err := c.complete(b.op, f); err != nil {
+			b.fail(batchFlow{i, f}, err)
+			continue
 		}
-		b.fail(batchFlow{i, &flows[i]}, err)
+		room = room || f.labelled()
 	}
 }
 

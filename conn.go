@@ -222,8 +222,8 @@ func (c *Conn) do(o op, f *Flow) error {
 	if o, again := o.again(f, err); again {
 		err = c.attempt(o, f)
 	}
-	if err == nil && o.adds() && f.labelled() {
-		err = c.ensureLabels(o, f)
+	if err == nil && o.adds() {
+		err = c.complete(o, f)
 	}
 	return flowError(opNames[o], f, err)
 }
@@ -240,18 +240,37 @@ func (c *Conn) attempt(o op, f *Flow) error {
 // adds reports whether o may add a flow to the table.
 func (o op) adds() bool { return o == opCreate || o == opPut }
 
-// ensureLabels returns an error if f, which o has added, did not get its labels,
-// and then takes back what a Create has added. The kernel leaves labels out
-// without a word where there is no room for them.
-func (c *Conn) ensureLabels(o op, f *Flow) error {
+// complete gives f, which o has added, what the kernel leaves out of a new flow
+// without a word, or returns an error, and then takes back what a Create has
+// added.
+func (c *Conn) complete(o op, f *Flow) error {
+	err := c.completeHelper(f)
+	if err == nil && f.labelled() {
+		err = c.ensureLabels(f)
+	}
+	if err != nil && o == opCreate {
+		return errors.Join(err, c.attempt(opDelete, &Flow{TupleOrig: f.TupleOrig, Zone: f.Zone}))
+	}
+	return err
+}
+
+// completeHelper sets what is private to a new flow's helper: the kernel does so
+// only once the flow has the helper.
+func (c *Conn) completeHelper(f *Flow) error {
+	if len(f.Helper.Info) == 0 {
+		return nil
+	}
+	return c.attempt(opUpdate, &Flow{TupleOrig: f.TupleOrig, Zone: f.Zone, Helper: f.Helper})
+}
+
+// ensureLabels returns an error if f did not get its labels: there is no room for
+// them.
+func (c *Conn) ensureLabels(f *Flow) error {
 	lost, err := c.lostLabels(f)
-	if err != nil || !lost {
-		return err
+	if err == nil && lost {
+		return netfilter.ErrNoSpace
 	}
-	if o == opCreate {
-		return errors.Join(netfilter.ErrNoSpace, c.attempt(opDelete, &Flow{TupleOrig: f.TupleOrig, Zone: f.Zone}))
-	}
-	return netfilter.ErrNoSpace
+	return err
 }
 
 // lostLabels reports whether a flow that was added with labels has none.

@@ -2,6 +2,8 @@ package conntrack
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"iter"
 
 	"github.com/mdlayher/netlink"
@@ -15,8 +17,8 @@ import (
 type Expect struct {
 	// ID tells this entry from others (CTA_EXPECT_ID). The kernel chooses it.
 	// Timeout is the number of seconds until the entry expires
-	// (CTA_EXPECT_TIMEOUT). For a new entry the kernel takes it from the helper's
-	// policy for Class.
+	// (CTA_EXPECT_TIMEOUT). If it is 0 for a new entry, the kernel takes it from
+	// the helper's policy for Class.
 	ID, Timeout uint32
 
 	// TupleMaster is the original direction of the master, Tuple the direction
@@ -150,15 +152,21 @@ func (n *ExpectNAT) marshal(e *netfilter.Encoder) {
 
 // CreateExpect adds an expectation. Its master must be in the table and be
 // under the care of a helper.
+//
+// The kernel gives a new expectation the timeout of its helper's policy: another
+// one is set by a second request.
 func (c *Conn) CreateExpect(ex Expect) error {
 	return c.expectError("create expectation", &ex, func(r *request) error {
-		family, err := ex.family()
-		if err != nil {
+		err := c.putExpect(r, &ex, netlink.Create|netlink.Excl)
+		if err != nil || ex.Timeout == 0 {
 			return err
 		}
-		r.expectMessage(expNew, netlink.Acknowledge|netlink.Create|netlink.Excl, family)
-		ex.marshal(&r.enc)
-		return c.sockets.request.Do(&r.enc, nil)
+		r.enc.Reset()
+		err = c.putExpect(r, &ex, 0)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // it was fulfilled in between
+		}
+		return err
 	})
 }
 
@@ -167,14 +175,18 @@ func (c *Conn) CreateExpect(ex Expect) error {
 // the error satisfies errors.Is(err, unix.ENOENT).
 func (c *Conn) UpdateExpect(ex Expect) error {
 	return c.expectError("update expectation", &ex, func(r *request) error {
-		family, err := ex.family()
-		if err != nil {
-			return err
-		}
-		r.expectMessage(expNew, netlink.Acknowledge, family)
-		ex.marshal(&r.enc)
-		return c.sockets.request.Do(&r.enc, nil)
+		return c.putExpect(r, &ex, 0)
 	})
+}
+
+func (c *Conn) putExpect(r *request, ex *Expect, flags netlink.HeaderFlags) error {
+	family, err := ex.family()
+	if err != nil {
+		return err
+	}
+	r.expectMessage(expNew, netlink.Acknowledge|flags, family)
+	ex.marshal(&r.enc)
+	return c.sockets.request.Do(&r.enc, nil)
 }
 
 // GetExpect returns the expectation that expects the Tuple of ex, in its Zone:

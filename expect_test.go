@@ -253,8 +253,8 @@ func TestCreateExpect(t *testing.T) {
 			change: func(ex *conntrack.Expect) { ex.HelpName = "nonesuch" },
 		},
 		{
-			name: "timeout, which is the helper's", master: ftp4, dst: other4, honour: true,
-			change: func(ex *conntrack.Expect) { ex.Timeout = 7 },
+			name: "timeout", master: ftp4, dst: other4, honour: true,
+			change: func(ex *conntrack.Expect) { ex.Timeout = 5000 },
 		},
 	}
 	for _, tt := range tests {
@@ -280,6 +280,7 @@ func TestCreateExpect(t *testing.T) {
 			got := expects[0]
 			require.NotZero(t, got.ID)
 			require.Greater(t, got.Timeout, uint32(60))
+			require.Equal(t, ex.Timeout != 0, got.Timeout > 4000)
 			want.ID, want.Timeout, want.HelpName = got.ID, got.Timeout, tt.master.Helper.Name
 			require.Equal(t, want, got)
 
