@@ -294,7 +294,7 @@ func parseFlags[T ~uint32](kind string, names []string, s string) (T, error) {
 		return 0, nil
 	}
 	var flags T
-	for name := range strings.FieldsFuncSeq(s, func(r rune) bool { return r == '|' || r == ',' }) {
+	for name := range strings.SplitSeq(strings.ReplaceAll(s, ",", "|"), "|") {
 		flag, err := parseFlag[T](names, strings.TrimSpace(name))
 		if err != nil {
 			return 0, fmt.Errorf("unknown %s %q", kind, name)

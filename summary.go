@@ -1,5 +1,26 @@
 package conntrack
 
+import (
+	"fmt"
+	"math"
+	"math/bits"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// Source returns where t's packets come from. The port is 0 where the protocol has
+// none, such as ICMP.
+func (t Tuple) Source() netip.AddrPort {
+	return netip.AddrPortFrom(t.IP.SourceAddress, t.Proto.SourcePort)
+}
+
+// Destination returns where t's packets go. The port is 0 where the protocol has
+// none, such as ICMP.
+func (t Tuple) Destination() netip.AddrPort {
+	return netip.AddrPortFrom(t.IP.DestinationAddress, t.Proto.DestinationPort)
+}
+
 // Reverse returns the tuple of the replies to t's packets, without NAT: addresses
 // and ports change places, an ICMP query becomes its reply and a reply its query.
 // The type of an ICMP message that is neither stays as it is, and so does the
@@ -45,4 +66,160 @@ func reverseType(pairs [][2]uint8, typ uint8) uint8 {
 		}
 	}
 	return typ
+}
+
+// A FiveTuple is what tells the flows of one zone from each other, in a form that
+// can be compared and be the key of a map.
+//
+// Where the protocol is ICMP or ICMPv6, the port of Source is the id, and that of
+// Destination is the type, times 256, plus the code: as in the records of NetFlow
+// and IPFIX, which leave out the id.
+type FiveTuple struct {
+	Protocol            Protocol
+	Source, Destination netip.AddrPort
+}
+
+// FiveTuple returns t without its zone.
+func (t Tuple) FiveTuple() FiveTuple {
+	k := FiveTuple{Protocol(t.Proto.Protocol), t.Source(), t.Destination()}
+	if t.Proto.isICMPv4() || t.Proto.isICMPv6() {
+		typeCode := uint16(t.Proto.ICMPType)<<8 | uint16(t.Proto.ICMPCode)
+		k.Source = netip.AddrPortFrom(k.Source.Addr(), t.Proto.ICMPID)
+		k.Destination = netip.AddrPortFrom(k.Destination.Addr(), typeCode)
+	}
+	return k
+}
+
+// String returns k as tcp 192.0.2.1:40000 > 192.0.2.2:443, or as
+// icmp 192.0.2.1 > 192.0.2.2 type 8 code 0 id 4660.
+func (k FiveTuple) String() string {
+	if k.Protocol == ProtocolICMP || k.Protocol == ProtocolICMPv6 {
+		typeCode := k.Destination.Port()
+		return fmt.Sprintf("%s %s > %s type %d code %d id %d", k.Protocol,
+			k.Source.Addr(), k.Destination.Addr(), typeCode>>8, typeCode&0xff, k.Source.Port())
+	}
+	return fmt.Sprintf("%s %s > %s", k.Protocol, k.Source, k.Destination)
+}
+
+// Client returns where the flow's first packet came from. The original direction
+// says so.
+func (f *Flow) Client() netip.AddrPort { return f.TupleOrig.Source() }
+
+// Dialed returns the destination that Client chose. With NAT it may not be
+// Server.
+func (f *Flow) Dialed() netip.AddrPort { return f.TupleOrig.Destination() }
+
+// Server returns where the replies come from, whatever Client dialed. The reply
+// direction says so.
+func (f *Flow) Server() netip.AddrPort { return f.TupleReply.Source() }
+
+// MappedClient returns what Server takes for the client: where it sends the
+// replies. With NAT it may not be Client.
+func (f *Flow) MappedClient() netip.AddrPort { return f.TupleReply.Destination() }
+
+// Translated reports whether NAT changes f's packets: their source, their
+// destination, or both. Like the following two it compares the tuples, and needs
+// no status; of a flow that does not have both tuples it is false. It says
+// nothing about what the field NAT asks for.
+func (f *Flow) Translated() bool { return f.SourceTranslated() || f.DestinationTranslated() }
+
+// SourceTranslated reports whether MappedClient is not Client: the address, the
+// port or, since this is what source NAT changes, an ICMP id.
+func (f *Flow) SourceTranslated() bool {
+	return f.hasBothTuples() &&
+		(f.MappedClient() != f.Client() || f.TupleReply.Proto.ICMPID != f.TupleOrig.Proto.ICMPID)
+}
+
+// DestinationTranslated reports whether Server is not what was dialed: the
+// address or the port.
+func (f *Flow) DestinationTranslated() bool { return f.hasBothTuples() && f.Server() != f.Dialed() }
+
+func (f *Flow) hasBothTuples() bool { return f.TupleOrig.filled() && f.TupleReply.filled() }
+
+// TotalPackets returns the number of packets in both directions.
+func (f *Flow) TotalPackets() uint64 { return sum(f.CountersOrig.Packets, f.CountersReply.Packets) }
+
+// TotalBytes returns the number of bytes in both directions.
+func (f *Flow) TotalBytes() uint64 { return sum(f.CountersOrig.Bytes, f.CountersReply.Bytes) }
+
+// sum adds, and stays at the largest number where there is no larger one: a total
+// is never less than its parts.
+func sum(a, b uint64) uint64 {
+	total, carry := bits.Add64(a, b, 0)
+	if carry != 0 {
+		return math.MaxUint64
+	}
+	return total
+}
+
+// Age returns how long ago f began. It is not ok where that is not known; see
+// Timestamp.
+func (f *Flow) Age(now time.Time) (age time.Duration, ok bool) {
+	return between(f.Timestamp.Start, now)
+}
+
+// Duration returns how long f lasted. It is not ok where that is not known, such
+// as for a flow that has not ended; see Timestamp.
+func (f *Flow) Duration() (d time.Duration, ok bool) {
+	return between(f.Timestamp.Start, f.Timestamp.Stop)
+}
+
+// between returns the time from start to stop, if they are known. It is never
+// negative, as it could be by what the kernel takes off the end of a flow, or
+// when a clock is set back.
+func between(start, stop time.Time) (d time.Duration, ok bool) {
+	if start.IsZero() || stop.IsZero() {
+		return 0, false
+	}
+	return max(0, stop.Sub(start)), true
+}
+
+// A Direction is the way that a flow goes, as seen from a network.
+type Direction uint8
+
+const (
+	// DirectionUnknown: the flow lacks one of its tuples.
+	DirectionUnknown Direction = iota
+	// DirectionInbound: from elsewhere into the network.
+	DirectionInbound
+	// DirectionOutbound: from the network to elsewhere.
+	DirectionOutbound
+	// DirectionInternal: within the network.
+	DirectionInternal
+	// DirectionForwarded: neither end is in the network.
+	DirectionForwarded
+)
+
+var directionNames = []string{
+	DirectionUnknown:   "unknown",
+	DirectionInbound:   "inbound",
+	DirectionOutbound:  "outbound",
+	DirectionInternal:  "internal",
+	DirectionForwarded: "forwarded",
+}
+
+// String returns the direction in lower case, such as inbound.
+func (d Direction) String() string { return nameOf(directionNames, d) }
+
+// Direction returns the way that f goes as seen from the network that has the
+// given prefixes. What counts is the ends that the flow really has, Client and
+// Server: a connection to a public address that is translated into one of the
+// network is inbound, whether or not the public address is among the prefixes.
+func (f *Flow) Direction(local []netip.Prefix) Direction {
+	if !f.hasBothTuples() {
+		return DirectionUnknown
+	}
+	switch from, to := contain(local, f.Client().Addr()), contain(local, f.Server().Addr()); {
+	case from && to:
+		return DirectionInternal
+	case from:
+		return DirectionOutbound
+	case to:
+		return DirectionInbound
+	}
+	return DirectionForwarded
+}
+
+func contain(prefixes []netip.Prefix, addr netip.Addr) bool {
+	return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(addr) })
 }

@@ -1,0 +1,148 @@
+package conntrack
+
+import (
+	"log/slog"
+	"time"
+)
+
+// LogValue returns what a log should say of f, as a group of attributes: of what
+// [Flow.MarshalJSON] writes, with the same names and values, these:
+//
+//	status, timeout, start, stop
+//	tcp.state, dccp.state, sctp.state
+//	orig.protocol, orig.src, orig.sport, orig.dst, orig.dport, orig.icmp, orig.zone
+//	orig.packets, orig.bytes, reply.packets, reply.bytes
+//	reply.protocol, and so on, if the flow is translated: what is not orig turned round
+//	zone, mark, helper
+//
+// As there, what is zero is left out.
+func (f Flow) LogValue() slog.Value {
+	var a logAttrs
+	a.flags("status", flagList(f.Status.Value, statusNames))
+	a.number("timeout", uint64(f.Timeout))
+	a.time("start", f.Timestamp.Start)
+	a.time("stop", f.Timestamp.Stop)
+	switch p := &f.ProtoInfo; {
+	case p.TCP != nil:
+		a.group("tcp", logState(TCPState(p.TCP.State)))
+	case p.DCCP != nil:
+		a.group("dccp", logState(DCCPState(p.DCCP.State)))
+	case p.SCTP != nil:
+		a.group("sctp", logState(SCTPState(p.SCTP.State)))
+	}
+	orig := f.TupleOrig.logAttrs()
+	var reply logAttrs
+	if f.TupleReply != f.TupleOrig.Reverse() {
+		reply = f.TupleReply.logAttrs()
+	}
+	if f.Counted() {
+		orig.counter(&f.CountersOrig)
+		reply.counter(&f.CountersReply)
+	}
+	a.group("orig", orig)
+	a.group("reply", reply)
+	a.number("zone", uint64(f.Zone))
+	a.number("mark", uint64(f.Mark))
+	a.text("helper", f.Helper.Name)
+	return slog.GroupValue(a...)
+}
+
+// LogValue returns what a log should say of ex, as a group of attributes: of what
+// [Expect.MarshalJSON] writes, with the same names and values, these:
+//
+//	timeout, master, tuple, zone, helper, flags
+func (ex Expect) LogValue() slog.Value {
+	var a logAttrs
+	a.number("timeout", uint64(ex.Timeout))
+	a.group("master", ex.TupleMaster.logAttrs())
+	a.group("tuple", ex.Tuple.logAttrs())
+	a.number("zone", uint64(ex.Zone))
+	a.text("helper", ex.HelpName)
+	a.flags("flags", flagList(ex.Flags, expectFlagNames))
+	return slog.GroupValue(a...)
+}
+
+// LogValue returns what a log should say of e, as a group of attributes with the
+// names and values that [Event.MarshalJSON] writes: type, time, nsid, port_id,
+// flow and expect. The latter two are the groups of [Flow.LogValue] and
+// [Expect.LogValue].
+func (e Event) LogValue() slog.Value {
+	a := logAttrs{slog.Any("type", nameOrNumber(eventName(e.Type)))}
+	a.time("time", e.Time)
+	if id, ok := e.NSID.ID(); ok {
+		a = append(a, slog.Int("nsid", id))
+	}
+	a.number("port_id", uint64(e.PortID))
+	if e.Flow != nil {
+		a = append(a, slog.Any("flow", e.Flow))
+	}
+	if e.Expect != nil {
+		a = append(a, slog.Any("expect", e.Expect))
+	}
+	return slog.GroupValue(a...)
+}
+
+func (t *Tuple) logAttrs() (a logAttrs) {
+	p := &t.Proto
+	if p.Protocol != 0 {
+		a = append(a, slog.Any("protocol", nameOrNumber(Protocol(p.Protocol))))
+	}
+	if addr := t.IP.SourceAddress; addr.IsValid() {
+		a = append(a, slog.Any("src", addr))
+	}
+	a.number("sport", uint64(p.SourcePort))
+	if addr := t.IP.DestinationAddress; addr.IsValid() {
+		a = append(a, slog.Any("dst", addr))
+	}
+	a.number("dport", uint64(p.DestinationPort))
+	if p.isICMPv4() || p.isICMPv6() {
+		a.group("icmp", logAttrs{
+			slog.Uint64("type", uint64(p.ICMPType)),
+			slog.Uint64("code", uint64(p.ICMPCode)),
+			slog.Uint64("id", uint64(p.ICMPID)),
+		})
+	}
+	a.number("zone", uint64(t.Zone))
+	return a
+}
+
+// logAttrs are attributes. Its methods, but for counter, add what is not zero.
+type logAttrs []slog.Attr
+
+func logState[E namedNumber](state E) logAttrs {
+	return logAttrs{slog.Any("state", nameOrNumber(state))}
+}
+
+func (a *logAttrs) counter(c *Counter) {
+	*a = append(*a, slog.Uint64("packets", c.Packets), slog.Uint64("bytes", c.Bytes))
+}
+
+func (a *logAttrs) number(name string, n uint64) {
+	if n != 0 {
+		*a = append(*a, slog.Uint64(name, n))
+	}
+}
+
+func (a *logAttrs) text(name, s string) {
+	if s != "" {
+		*a = append(*a, slog.String(name, s))
+	}
+}
+
+func (a *logAttrs) time(name string, t time.Time) {
+	if !t.IsZero() {
+		*a = append(*a, slog.Time(name, t.UTC()))
+	}
+}
+
+func (a *logAttrs) flags(name string, list []any) {
+	if len(list) != 0 {
+		*a = append(*a, slog.Any(name, list))
+	}
+}
+
+func (a *logAttrs) group(name string, attrs logAttrs) {
+	if len(attrs) != 0 {
+		*a = append(*a, slog.GroupAttrs(name, attrs...))
+	}
+}

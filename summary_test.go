@@ -1,0 +1,207 @@
+package conntrack
+
+import (
+	"math"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func tcpTuple(src, dst string) Tuple {
+	s, d := netip.MustParseAddrPort(src), netip.MustParseAddrPort(dst)
+	return Tuple{
+		IP:    IPTuple{SourceAddress: s.Addr(), DestinationAddress: d.Addr()},
+		Proto: ProtoTuple{Protocol: ProtocolTCP, SourcePort: s.Port(), DestinationPort: d.Port()},
+	}
+}
+
+func icmpTuple(protocol uint8, src, dst string, typ uint8, id uint16) Tuple {
+	t := Tuple{IP: IPTuple{SourceAddress: netip.MustParseAddr(src), DestinationAddress: netip.MustParseAddr(dst)}}
+	t.Proto.setProtocol(protocol)
+	t.Proto.ICMPType, t.Proto.ICMPID = typ, id
+	return t
+}
+
+func TestTupleReverse(t *testing.T) {
+	t.Parallel()
+	tuple := tcpTuple("192.0.2.1:40000", "192.0.2.2:80")
+	tuple.Zone = 7
+	want := tcpTuple("192.0.2.2:80", "192.0.2.1:40000")
+	want.Zone = 7
+	require.Equal(t, want, tuple.Reverse())
+	require.Equal(t, tuple, tuple.Reverse().Reverse())
+
+	for _, test := range []struct{ protocol, query, reply uint8 }{
+		{ProtocolICMP, 8, 0}, {ProtocolICMP, 13, 14}, {ProtocolICMP, 15, 16}, {ProtocolICMP, 17, 18},
+		{ProtocolICMPv6, 128, 129}, {ProtocolICMPv6, 139, 140},
+		{ProtocolICMP, 3, 3}, {ProtocolICMP, 128, 128}, {ProtocolICMPv6, 8, 8}, {ProtocolICMPv6, 1, 1},
+		{ProtocolTCP, 8, 8},
+	} {
+		query := icmpTuple(test.protocol, "fd00::1", "fd00::2", test.query, 42)
+		query.Proto.ICMPCode = 1
+		reply := icmpTuple(test.protocol, "fd00::2", "fd00::1", test.reply, 42)
+		reply.Proto.ICMPCode = 1
+		require.Equal(t, reply, query.Reverse())
+		require.Equal(t, query, reply.Reverse())
+	}
+
+	bare := Tuple{Proto: ProtoTuple{Protocol: ProtocolICMP, ICMPType: 8}}
+	require.Zero(t, bare.Reverse().Proto.ICMPType)
+	bare = Tuple{Proto: ProtoTuple{ICMPv6: true, ICMPType: 128}}
+	require.EqualValues(t, 129, bare.Reverse().Proto.ICMPType)
+}
+
+func TestFiveTuple(t *testing.T) {
+	t.Parallel()
+	tcp := tcpTuple("192.0.2.1:40000", "192.0.2.2:443")
+	for _, test := range []struct {
+		tuple Tuple
+		want  FiveTuple
+		text  string
+	}{
+		{tcp, FiveTuple{ProtocolTCP, netip.MustParseAddrPort("192.0.2.1:40000"), netip.MustParseAddrPort("192.0.2.2:443")},
+			"tcp 192.0.2.1:40000 > 192.0.2.2:443"},
+		{icmpTuple(ProtocolICMP, "192.0.2.1", "192.0.2.2", 8, 4660),
+			FiveTuple{ProtocolICMP, netip.MustParseAddrPort("192.0.2.1:4660"), netip.MustParseAddrPort("192.0.2.2:2048")},
+			"icmp 192.0.2.1 > 192.0.2.2 type 8 code 0 id 4660"},
+		{icmpTuple(ProtocolICMPv6, "fd00::1", "fd00::2", 129, 1),
+			FiveTuple{ProtocolICMPv6, netip.MustParseAddrPort("[fd00::1]:1"), netip.MustParseAddrPort("[fd00::2]:33024")},
+			"icmpv6 fd00::1 > fd00::2 type 129 code 0 id 1"},
+		{Tuple{}, FiveTuple{}, "0 invalid AddrPort > invalid AddrPort"},
+	} {
+		require.Equal(t, test.want, test.tuple.FiveTuple())
+		require.Equal(t, test.text, test.want.String())
+	}
+
+	zoned := tcp
+	zoned.Zone = 1
+	seen := map[FiveTuple]int{tcp.FiveTuple(): 1}
+	seen[zoned.FiveTuple()]++
+	seen[tcp.Reverse().FiveTuple()]++
+	require.Equal(t, map[FiveTuple]int{tcp.FiveTuple(): 2, tcp.Reverse().FiveTuple(): 1}, seen)
+}
+
+func TestFlowTranslated(t *testing.T) {
+	t.Parallel()
+	const client, dialed, server, mapped = "10.0.0.1:40000", "192.0.2.1:80", "10.0.9.9:8080", "192.0.2.9:1024"
+	ping := func(reply Tuple) Flow {
+		return Flow{TupleOrig: icmpTuple(ProtocolICMP, "10.0.0.1", "192.0.2.1", 8, 42), TupleReply: reply}
+	}
+	tcp := func(replySrc, replyDst string) Flow {
+		return Flow{TupleOrig: tcpTuple(client, dialed), TupleReply: tcpTuple(replySrc, replyDst)}
+	}
+	for _, test := range []struct {
+		name        string
+		flow        Flow
+		source, dst bool
+	}{
+		{"none", tcp(dialed, client), false, false},
+		{"source", tcp(dialed, mapped), true, false},
+		{"source port", tcp(dialed, "10.0.0.1:40001"), true, false},
+		{"source address", tcp(dialed, "192.0.2.9:40000"), true, false},
+		{"destination", tcp(server, client), false, true},
+		{"destination port", tcp("192.0.2.1:8080", client), false, true},
+		{"destination address", tcp("10.0.9.9:80", client), false, true},
+		{"both", tcp(server, mapped), true, true},
+		{"ICMP", ping(icmpTuple(ProtocolICMP, "192.0.2.1", "10.0.0.1", 0, 42)), false, false},
+		{"ICMP source", ping(icmpTuple(ProtocolICMP, "192.0.2.1", "192.0.2.9", 0, 42)), true, false},
+		{"ICMP id", ping(icmpTuple(ProtocolICMP, "192.0.2.1", "10.0.0.1", 0, 43)), true, false},
+		{"ICMP destination", ping(icmpTuple(ProtocolICMP, "10.0.9.9", "10.0.0.1", 0, 42)), false, true},
+		{"no reply tuple", Flow{TupleOrig: tcpTuple(client, dialed)}, false, false},
+		{"no original tuple", Flow{TupleReply: tcpTuple(client, dialed)}, false, false},
+		{"nothing", Flow{Status: Status{StatusNATMask}}, false, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			require.Equal(t, test.source, test.flow.SourceTranslated())
+			require.Equal(t, test.dst, test.flow.DestinationTranslated())
+			require.Equal(t, test.source || test.dst, test.flow.Translated())
+		})
+	}
+
+	f := tcp(server, mapped)
+	require.Equal(t, netip.MustParseAddrPort(client), f.Client())
+	require.Equal(t, netip.MustParseAddrPort(dialed), f.Dialed())
+	require.Equal(t, netip.MustParseAddrPort(server), f.Server())
+	require.Equal(t, netip.MustParseAddrPort(mapped), f.MappedClient())
+	var none Flow
+	require.False(t, none.Client().IsValid())
+	require.False(t, none.Server().IsValid())
+}
+
+func TestFlowTotals(t *testing.T) {
+	t.Parallel()
+	f := Flow{CountersOrig: Counter{Packets: 1, Bytes: 100}, CountersReply: Counter{Packets: 2, Bytes: 2000}}
+	require.EqualValues(t, 3, f.TotalPackets())
+	require.EqualValues(t, 2100, f.TotalBytes())
+	f = Flow{CountersOrig: Counter{Packets: math.MaxUint64}, CountersReply: Counter{Packets: 2}}
+	require.EqualValues(t, uint64(math.MaxUint64), f.TotalPackets())
+	require.Zero(t, f.TotalBytes())
+}
+
+func TestFlowTimes(t *testing.T) {
+	t.Parallel()
+	start := time.Unix(1000, 500)
+	for _, test := range []struct {
+		name           string
+		timestamp      Timestamp
+		now            time.Time
+		age, duration  time.Duration
+		aged, finished bool
+	}{
+		{"unknown", Timestamp{}, start, 0, 0, false, false},
+		{"alive", Timestamp{Start: start}, start.Add(time.Minute), time.Minute, 0, true, false},
+		{"ended", Timestamp{Start: start, Stop: start.Add(time.Second)}, start.Add(time.Minute), time.Minute, time.Second, true, true},
+		{"ended before it began", Timestamp{Start: start, Stop: start.Add(-time.Second)}, start.Add(-time.Hour), 0, 0, true, true},
+		{"beginning unknown", Timestamp{Stop: start}, start, 0, 0, false, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			f := Flow{Timestamp: test.timestamp}
+			age, ok := f.Age(test.now)
+			require.Equal(t, test.age, age)
+			require.Equal(t, test.aged, ok)
+			duration, ok := f.Duration()
+			require.Equal(t, test.duration, duration)
+			require.Equal(t, test.finished, ok)
+		})
+	}
+	f := Flow{Timestamp: Timestamp{Start: time.Now().Add(-time.Hour)}}
+	age, ok := f.Age(time.Now())
+	require.True(t, ok)
+	require.InDelta(t, time.Hour, age, float64(time.Minute))
+}
+
+func TestFlowDirection(t *testing.T) {
+	t.Parallel()
+	local := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")}
+	const inside, inside2, outside, outside2 = "10.0.0.1:1", "10.0.0.2:2", "192.0.2.1:3", "192.0.2.2:4"
+	for _, test := range []struct {
+		name string
+		flow Flow
+		want Direction
+	}{
+		{"inbound", Flow{TupleOrig: tcpTuple(outside, inside), TupleReply: tcpTuple(inside, outside)}, DirectionInbound},
+		{"inbound by destination NAT", Flow{TupleOrig: tcpTuple(outside, outside2), TupleReply: tcpTuple(inside, outside)}, DirectionInbound},
+		{"outbound", Flow{TupleOrig: tcpTuple(inside, outside), TupleReply: tcpTuple(outside, inside)}, DirectionOutbound},
+		{"outbound by source NAT", Flow{TupleOrig: tcpTuple(inside, outside), TupleReply: tcpTuple(outside, outside2)}, DirectionOutbound},
+		{"internal", Flow{TupleOrig: tcpTuple(inside, inside2), TupleReply: tcpTuple(inside2, inside)}, DirectionInternal},
+		{"internal by a public address", Flow{TupleOrig: tcpTuple(inside, outside), TupleReply: tcpTuple(inside2, outside)}, DirectionInternal},
+		{"forwarded", Flow{TupleOrig: tcpTuple(outside, outside2), TupleReply: tcpTuple(outside2, outside)}, DirectionForwarded},
+		{"IPv6", Flow{TupleOrig: tcpTuple("[fd00::1]:1", "[2001:db8::1]:2"), TupleReply: tcpTuple("[2001:db8::1]:2", "[fd00::1]:1")}, DirectionOutbound},
+		{"one tuple", Flow{TupleOrig: tcpTuple(inside, outside)}, DirectionUnknown},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			require.Equal(t, test.want, test.flow.Direction(local))
+		})
+	}
+	f := Flow{TupleOrig: tcpTuple(inside, outside), TupleReply: tcpTuple(outside, inside)}
+	require.Equal(t, DirectionForwarded, f.Direction(nil))
+
+	for d, name := range map[Direction]string{
+		DirectionUnknown: "unknown", DirectionInbound: "inbound", DirectionOutbound: "outbound",
+		DirectionInternal: "internal", DirectionForwarded: "forwarded", 99: "99",
+	} {
+		require.Equal(t, name, d.String())
+	}
+}
