@@ -50,27 +50,20 @@ func (f *Flow) translation(family netfilter.ProtoFamily) (NAT, Tuple, error) {
 	return NAT{source, destination}, f.TupleReply, nil
 }
 
-// translated returns the same for a flow as the kernel shows it: it says in
-// Status that it is translated, and TupleReply is what came of it. The kernel
-// takes no such flags, and begins with the original direction turned round.
+// translated returns the same for a flow as the kernel shows it: Status says that
+// it is translated, and TupleReply is what came of it. The kernel takes no such
+// flags, and begins with the original direction turned round.
 func (f *Flow) translated() (nat NAT, reply Tuple) {
-	if f.Status.Value&StatusNATMask == 0 || !f.TupleOrig.filled() || !f.TupleReply.filled() {
-		return NAT{}, f.TupleReply
+	orig, reply := f.TupleOrig.Reverse(), f.TupleReply
+	if f.Status.SrcNAT() && f.SourceTranslated() {
+		nat.Source = exactly(reply.IP.DestinationAddress, reply.Proto.DestinationPort|reply.Proto.ICMPID)
+		reply.IP.DestinationAddress = orig.IP.DestinationAddress
+		reply.Proto.DestinationPort, reply.Proto.ICMPID = orig.Proto.DestinationPort, orig.Proto.ICMPID
 	}
-	reply = f.TupleOrig.Reverse()
-	reply.Zone = f.TupleReply.Zone
-	if f.Status.SrcNAT() {
-		nat.Source = exactly(f.TupleReply.IP.DestinationAddress, f.TupleReply.Proto.DestinationPort|f.TupleReply.Proto.ICMPID)
-	} else {
-		reply.IP.DestinationAddress = f.TupleReply.IP.DestinationAddress
-		reply.Proto.DestinationPort = f.TupleReply.Proto.DestinationPort
-		reply.Proto.ICMPID = f.TupleReply.Proto.ICMPID
-	}
-	if f.Status.DstNAT() {
-		nat.Destination = exactly(f.TupleReply.IP.SourceAddress, f.TupleReply.Proto.SourcePort)
-	} else {
-		reply.IP.SourceAddress = f.TupleReply.IP.SourceAddress
-		reply.Proto.SourcePort = f.TupleReply.Proto.SourcePort
+	if f.Status.DstNAT() && f.DestinationTranslated() {
+		nat.Destination = exactly(reply.IP.SourceAddress, reply.Proto.SourcePort)
+		reply.IP.SourceAddress = orig.IP.SourceAddress
+		reply.Proto.SourcePort = orig.Proto.SourcePort
 	}
 	return nat, reply
 }
