@@ -26,7 +26,8 @@ const (
 // A Protocol is an IP protocol number (IANA, Protocol Numbers).
 type Protocol uint8
 
-// protocolNames are the names that conntrack(8) has.
+// protocolNames are the names that conntrack(8) has, and igmp, which v0.5.0
+// printed.
 var protocolNames = []string{
 	ProtocolICMP:    "icmp",
 	2:               "igmp",

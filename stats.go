@@ -10,7 +10,7 @@ type Stats struct {
 	Invalid       uint32 // packets that cannot be tracked
 	Ignore        uint32 // packets that were tracked already; not counted since Linux 5.9
 	Insert        uint32 // entries added; since Linux 5.9 only those of Create
-	InsertFailed  uint32 // entries not added, mostly since there was one already
+	InsertFailed  uint32 // packets whose new entry was not added, mostly since there was one already
 	Drop          uint32 // packets dropped, since no entry could be made or added
 	EarlyDrop     uint32 // entries removed to make room in a full table
 	Error         uint32 // packets with errors, such as ICMP without a known flow
