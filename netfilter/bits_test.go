@@ -1,0 +1,31 @@
+package netfilter
+
+import (
+	"encoding/binary"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestBits(t *testing.T) {
+	b := make([]byte, 10)
+	for _, n := range []int{0, 7, 31, 32, 63} {
+		SetBit(b, n, true)
+		require.True(t, Bit(b, n))
+		require.Equal(t, uint32(1)<<(n%32), binary.NativeEndian.Uint32(b[n/32*4:]))
+		SetBit(b, n, false)
+		require.Equal(t, make([]byte, 10), b)
+	}
+	// There is no room for half a word.
+	for _, n := range []int{-1, 64, 1 << 30} {
+		require.False(t, Bit(b, n))
+		require.Panics(t, func() { SetBit(b, n, true) })
+	}
+}
+
+func TestNative(t *testing.T) {
+	b := make([]byte, 4)
+	binary.BigEndian.PutUint32(b, 0x01020304)
+	require.Equal(t, binary.NativeEndian.Uint32(b), Native(0x01020304))
+	require.Equal(t, uint32(0x01020304), Native(Native(0x01020304)))
+}
