@@ -36,9 +36,10 @@ type ProtoInfoTCP struct {
 	// none are set, and take effect only with the flag 0x01 of that direction.
 	OriginalWindowScale uint8
 	ReplyWindowScale    uint8
-	// The flags of each direction in the upper byte (struct nf_ct_tcp_flags). In
-	// the lower one is the mask of the flags that are to be set; the kernel
-	// sends 0 there.
+	// The flags of each direction in the upper byte (struct nf_ct_tcp_flags,
+	// TCPFlagWindowScale and so on). In the lower one is the mask of the flags that
+	// are to be set, see TCPFlags; the kernel sends 0 there. An Update with 0
+	// changes none, a Create with 0 sets them as they are.
 	OriginalFlags uint16
 	ReplyFlags    uint16
 }
@@ -122,8 +123,12 @@ func (h *Helper) unmarshal(b []byte, s *slab) error {
 }
 
 func (h *Helper) marshal(e *netfilter.Encoder) {
+	name := h.Name
+	if name == NoHelper {
+		name = "" // as the kernel wants it
+	}
 	help := e.Nest(ctaHelp)
-	e.String(ctaHelpName, h.Name)
+	e.String(ctaHelpName, name)
 	if len(h.Info) > 0 {
 		e.Bytes(ctaHelpInfo, h.Info)
 	}
@@ -150,11 +155,12 @@ func (p *ProtoInfo) unmarshal(b []byte, s *slab) error {
 	return d.Err(ctaProtoInfoNames)
 }
 
-func (p *ProtoInfo) marshal(e *netfilter.Encoder) {
+// marshal appends p. TCP flags without a mask get tcpMask.
+func (p *ProtoInfo) marshal(e *netfilter.Encoder, tcpMask uint8) {
 	info := e.Nest(ctaProtoInfo)
 	switch {
 	case p.TCP != nil:
-		p.TCP.marshal(e)
+		p.TCP.marshal(e, tcpMask)
 	case p.DCCP != nil:
 		p.DCCP.marshal(e)
 	case p.SCTP != nil:
@@ -190,7 +196,7 @@ func (t *ProtoInfoTCP) unmarshal(b []byte) error {
 	return d.Err(ctaProtoInfoTCPNames)
 }
 
-func (t *ProtoInfoTCP) marshal(e *netfilter.Encoder) {
+func (t *ProtoInfoTCP) marshal(e *netfilter.Encoder, mask uint8) {
 	tcp := e.Nest(ctaProtoInfoTCP)
 	e.Uint8(ctaProtoInfoTCPState, t.State)
 	if t.OriginalWindowScale != 0 || t.ReplyWindowScale != 0 {
@@ -198,12 +204,20 @@ func (t *ProtoInfoTCP) marshal(e *netfilter.Encoder) {
 		e.Uint8(ctaProtoInfoTCPWScaleReply, t.ReplyWindowScale)
 	}
 	if t.OriginalFlags != 0 {
-		e.Uint16(ctaProtoInfoTCPFlagsOriginal, t.OriginalFlags)
+		e.Uint16(ctaProtoInfoTCPFlagsOriginal, masked(t.OriginalFlags, mask))
 	}
 	if t.ReplyFlags != 0 {
-		e.Uint16(ctaProtoInfoTCPFlagsReply, t.ReplyFlags)
+		e.Uint16(ctaProtoInfoTCPFlagsReply, masked(t.ReplyFlags, mask))
 	}
 	e.End(tcp)
+}
+
+// masked returns flags with mask if they have none.
+func masked(flags uint16, mask uint8) uint16 {
+	if uint8(flags) == 0 {
+		flags |= uint16(mask)
+	}
+	return flags
 }
 
 func (p *ProtoInfoDCCP) unmarshal(b []byte) error {

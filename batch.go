@@ -87,7 +87,7 @@ func (c *Conn) doAll(o op, flows []Flow) error {
 }
 
 // completeBatch is complete for those of the flows that b has added. Whether there
-// is room for labels does not depend on the flow: one tells for all.
+// is room for labels does not depend on the flow: one that has room tells for all.
 func (c *Conn) completeBatch(b *batch, flows []Flow) {
 	failed := make(map[int]bool, len(b.failed))
 	for _, e := range b.failed {
@@ -96,14 +96,16 @@ func (c *Conn) completeBatch(b *batch, flows []Flow) {
 	room := false
 	for i := range flows {
 		f := &flows[i]
-		if failed[i] || len(f.Helper.Info) == 0 && (room || !f.labelled()) {
+		if failed[i] {
 			continue
 		}
-		if err := c.complete(b.op, f); err != nil {
+		err := c.completeHelper(f)
+		if err == nil && !room && f.labelled() {
+			room, err = c.ensureLabels(f)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			b.fail(batchFlow{i, f}, err)
-			continue
 		}
-		room = room || f.labelled()
 	}
 }
 
@@ -254,14 +256,15 @@ func (c *Conn) deleteFunc(ctx context.Context, f *Filter, match func(*Flow) bool
 }
 
 // UpdateFunc changes the flows that f selects and for which change returns true,
-// and returns how many it changed. What change returns says what to change, in
-// the manner of Update, but without tuples and zone: these are the flow's. For
-// the rest, the notes about DeleteFunc hold, but that a flow which replaced
+// and returns how many it changed. What change returns says what to change, and
+// nothing else, in the manner of Update: Flow{Mark: 5}. Its tuples and zone are the
+// flow's, whatever they are. For the rest, the notes about DeleteFunc hold, but that a flow which replaced
 // another one is changed in its place.
 func (c *Conn) UpdateFunc(ctx context.Context, f Filter, change func(*Flow) (Flow, bool)) (updated int, err error) {
 	updated, err = c.sweep(ctx, opUpdate, &f, func(flow *Flow) (Flow, bool) {
 		update, ok := change(flow)
 		update.TupleOrig, update.TupleReply, update.Zone = flow.TupleOrig, flow.TupleReply, flow.Zone
+		update.TupleMaster = Tuple{} // it can only be as it is
 		return update, ok
 	})
 	return updated, opError("update flows", err)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -378,6 +379,7 @@ func TestUpdateFuncRefused(t *testing.T) {
 	var op *conntrack.OpError
 	require.ErrorAs(t, err, &op)
 	require.Equal(t, "update flows", op.Op)
+	require.LessOrEqual(t, strings.Count(err.Error(), " ("), 1, "one hint: %v", err)
 	gone := (n + 4) / 7
 	require.Equal(t, n-refused-malformed-gone, updated)
 	left, err := c.Dump(nil)

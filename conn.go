@@ -223,7 +223,7 @@ func (c *Conn) do(o op, f *Flow) error {
 		err = c.attempt(o, f)
 	}
 	if err == nil && o.adds() {
-		err = c.complete(o, f)
+		err = c.complete(f)
 	}
 	return flowError(opNames[o], f, err)
 }
@@ -240,16 +240,15 @@ func (c *Conn) attempt(o op, f *Flow) error {
 // adds reports whether o may add a flow to the table.
 func (o op) adds() bool { return o == opCreate || o == opPut }
 
-// complete gives f, which o has added, what the kernel leaves out of a new flow
-// without a word, or returns an error, and then takes back what a Create has
-// added.
-func (c *Conn) complete(o op, f *Flow) error {
+// complete gives f, which was added, what the kernel leaves out of a new flow
+// without a word. A flow that has gone since needs nothing.
+func (c *Conn) complete(f *Flow) error {
 	err := c.completeHelper(f)
 	if err == nil && f.labelled() {
-		err = c.ensureLabels(f)
+		_, err = c.ensureLabels(f)
 	}
-	if err != nil && o == opCreate {
-		return errors.Join(err, c.attempt(opDelete, &Flow{TupleOrig: f.TupleOrig, Zone: f.Zone}))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
 	}
 	return err
 }
@@ -263,42 +262,38 @@ func (c *Conn) completeHelper(f *Flow) error {
 	return c.attempt(opUpdate, &Flow{TupleOrig: f.TupleOrig, Zone: f.Zone, Helper: f.Helper})
 }
 
-// ensureLabels returns an error if f did not get its labels: there is no room for
-// them.
-func (c *Conn) ensureLabels(f *Flow) error {
-	lost, err := c.lostLabels(f)
-	if err == nil && lost {
-		return netfilter.ErrNoSpace
-	}
-	return err
-}
-
-// lostLabels reports whether a flow that was added with labels has none.
-func (c *Conn) lostLabels(f *Flow) (bool, error) {
+// ensureLabels returns an error if f did not get its labels since there is no
+// room for them. There is room where it has some.
+func (c *Conn) ensureLabels(f *Flow) (room bool, err error) {
 	got, err := c.get(f, ctGet)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil // it has gone since
+	if err != nil || len(got.Labels) > 0 {
+		return err == nil, err
 	}
-	return err == nil && len(got.Labels) == 0, err
+	// Another program may have cleared them. A mask of zeros changes none, but
+	// asks for room.
+	none := make([]byte, labelBytes)
+	err = c.attempt(opUpdate, &Flow{TupleOrig: f.TupleOrig, Zone: f.Zone, Labels: none, LabelsMask: none})
+	return err == nil, err
 }
 
 // Create adds a flow to the table. It needs a timeout and, for the kernel, both
-// tuples. A flow that is there already gives an error that satisfies
-// errors.Is(err, unix.EEXIST).
+// tuples. If a flow is there already that has one of them, or if what the flow is
+// to be translated into is taken, the error satisfies errors.Is(err, unix.EEXIST).
 //
 // With NAT the flow's packets are translated, and so they are if Status has
 // StatusSrcNAT or StatusDstNAT: then into what TupleReply says. So a flow that
-// came from a Dump can be put back as it was.
+// came from a Dump can be put back, but for its counters, times and security
+// context; its master must be there before it.
 //
-// If there is no room for Labels, the flow is not added, and the error satisfies
-// errors.Is(err, unix.ENOSPC): see Flow.Labels.
+// If there is no room for Labels, the flow is there without them, and the error
+// satisfies errors.Is(err, unix.ENOSPC): see Flow.Labels. A flow with Labels or
+// with Helper.Info takes two requests or three.
 func (c *Conn) Create(f Flow) error { return c.do(opCreate, &f) }
 
 // CreateOrUpdate adds a flow to the table as Create does, or changes it as Update
 // does if there is one with its original tuple. The kernel refuses to change one
 // with an f whose NAT, or TupleMaster, is set, or whose Status says that it is
-// translated, with EOPNOTSUPP. If there is no room for Labels, the flow is there
-// without them.
+// translated, with EOPNOTSUPP.
 func (c *Conn) CreateOrUpdate(f Flow) error { return c.do(opPut, &f) }
 
 // Get returns the flow that has one of the tuples of f, and its zone. If there
@@ -315,6 +310,7 @@ func (c *Conn) get(f *Flow, typ netfilter.MessageType) (Flow, error) {
 	if err != nil {
 		return Flow{}, err
 	}
+	r.flow = Flow{}
 	// Without NLM_F_ACK the reply is all that comes.
 	r.enc.Message(netfilter.Header{
 		SubsystemID: netfilter.NFSubsysCTNetlink,

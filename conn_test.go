@@ -45,7 +45,44 @@ func calls() []call {
 	return []call{
 		{"Create", func(c *conntrack.Conn) error { return c.Create(f) }},
 		{"Update", func(c *conntrack.Conn) error { return c.Update(f) }},
+		{"CreateOrUpdate", func(c *conntrack.Conn) error { return c.CreateOrUpdate(f) }},
 		{"Delete", func(c *conntrack.Conn) error { return c.Delete(f) }},
+		{"UpdateFunc", func(c *conntrack.Conn) error {
+			_, err := c.UpdateFunc(context.Background(), conntrack.Filter{}, func(*conntrack.Flow) (conntrack.Flow, bool) {
+				return conntrack.Flow{}, false
+			})
+			return err
+		}},
+		{"UpdateExpect", func(c *conntrack.Conn) error {
+			ex := newExpect(f, server4)
+			ex.Timeout = 1
+			return c.UpdateExpect(ex)
+		}},
+		{"GetExpect", func(c *conntrack.Conn) error {
+			_, err := c.GetExpect(newExpect(f, server4))
+			return err
+		}},
+		{"DeleteExpect", func(c *conntrack.Conn) error { return c.DeleteExpect(newExpect(f, server4)) }},
+		{"FlushExpect", func(c *conntrack.Conn) error { return c.FlushExpect() }},
+		{"FlushExpectHelper", func(c *conntrack.Conn) error { return c.FlushExpectHelper("ftp") }},
+		{"ExpectsOf", func(c *conntrack.Conn) error {
+			for _, err := range c.ExpectsOf(context.Background(), f) {
+				return err
+			}
+			return nil
+		}},
+		{"Dying", func(c *conntrack.Conn) error {
+			for _, err := range c.Dying(context.Background()) {
+				return err
+			}
+			return nil
+		}},
+		{"Unconfirmed", func(c *conntrack.Conn) error {
+			for _, err := range c.Unconfirmed(context.Background()) {
+				return err
+			}
+			return nil
+		}},
 		{"CreateExpect", func(c *conntrack.Conn) error { return c.CreateExpect(newExpect(f, server4)) }},
 		{"Flush", func(c *conntrack.Conn) error { return c.Flush() }},
 		{"FlushFilter", func(c *conntrack.Conn) error { return c.FlushFilter(conntrack.Filter{Mark: 1, Mask: 1}) }},
@@ -179,7 +216,7 @@ func TestNetAdmin(t *testing.T) {
 				}
 				err := call.do(c)
 				switch call.name {
-				case "Get": // after Flush
+				case "Get", "UpdateExpect", "GetExpect", "DeleteExpect", "ExpectsOf": // of what is not there
 					require.ErrorIs(t, err, unix.ENOENT)
 				default:
 					require.NoError(t, err, call.name)
@@ -261,7 +298,9 @@ func TestBadInput(t *testing.T) {
 	badFlow("Update", "with master", with(good, func(f *conntrack.Flow) { f.TupleMaster = tuple }), conntrack.ErrUpdateMaster, "TupleMaster")
 	for _, name := range []string{"Create", "Update"} {
 		badFlow(name, "with long helper", with(good, func(f *conntrack.Flow) { f.Helper.Name = long }), nil, "70001 bytes")
-		badFlow(name, "with long helper info", with(good, func(f *conntrack.Flow) { f.Helper.Info = []byte(long) }), nil, "70000 bytes")
+		badFlow(name, "with long helper info", with(good, func(f *conntrack.Flow) { f.Helper = conntrack.Helper{Name: "ftp", Info: []byte(long)} }), nil, "70000 bytes")
+		badFlow(name, "with helper info alone", with(good, func(f *conntrack.Flow) { f.Helper.Info = []byte{1} }), conntrack.ErrNeedHelper, "helper")
+		badFlow(name, "with NUL in helper", with(good, func(f *conntrack.Flow) { f.Helper.Name = "ftp\x00junk" }), nil, "NUL")
 		badFlow(name, "with helper too long together", with(good, func(f *conntrack.Flow) {
 			f.Helper = conntrack.Helper{Name: long[:40_000], Info: []byte(long[:40_000])}
 		}), nil, "nested attribute")

@@ -23,7 +23,7 @@ var (
 	ErrBadNAT = errors.New("bad NAT range")
 	// ErrBadLabels: the length of Labels is no multiple of 4, or LabelsMask is
 	// not as long.
-	ErrBadLabels = errors.New("labels are 4, 8, 12 or 16 bytes, and their mask is as long as they are")
+	ErrBadLabels = errors.New("the length of labels is a multiple of 4, and their mask is as long as they are")
 	// ErrBadIPTuple: a tuple lacks an address, or not all addresses are IPv4 or
 	// all IPv6.
 	ErrBadIPTuple = errors.New("a tuple needs two addresses, and all addresses must be of the same family")
@@ -33,6 +33,9 @@ var (
 	ErrExpectNeedTuple = errors.New("an expectation is found by its Tuple")
 	// ErrNeedHelper: the name of a helper is empty.
 	ErrNeedHelper = errors.New("the name of the helper is empty")
+	// ErrExpectTimeout: the timeout of an expectation is longer than the kernel can
+	// count, or, in an update, zero.
+	ErrExpectTimeout = fmt.Errorf("the timeout of an expectation is 1 to %d seconds", maxExpectTimeout)
 	// ErrFilterSelectsNothing: no flow can agree with all fields of a Filter.
 	ErrFilterSelectsNothing = errors.New("the filter contradicts itself")
 	// ErrNoWorkers: Listen was called with 0 workers.
@@ -64,6 +67,10 @@ func (e *OpError) Error() string {
 
 // hint returns what to do about an error that does not say so, in brackets.
 func hint(op string, err error) string {
+	var inner *OpError
+	if errors.As(err, &inner) {
+		return "" // it has said so itself
+	}
 	if errors.Is(err, netfilter.ErrNoSpace) {
 		return " (a flow has room for labels if it began while a rule of the network namespace used labels: add one, " +
 			"such as nftables' \"ct label set 1\" in a chain without a hook)"
@@ -76,7 +83,7 @@ func hint(op string, err error) string {
 		return " (another network namespace takes CAP_SYS_ADMIN, for each socket)"
 	}
 	const privilege = "run as root, or with CAP_NET_ADMIN in the user namespace that owns the network namespace"
-	if op == opNames[opUpdate] {
+	if op == opNames[opUpdate] || op == opNames[opPut] {
 		return " (a flow with StatusFixedTimeout keeps its timeout; otherwise " + privilege + ")"
 	}
 	return " (" + privilege + ")"

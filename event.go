@@ -27,8 +27,9 @@ type Event struct {
 	// began when the sysctl net.netfilter.nf_conntrack_timestamp was not set.
 	Time time.Time
 
-	// zeroMark is set if the kernel says that the flow's mark is zero.
-	zeroMark bool
+	// ZeroMark is set if the kernel says that the flow's mark is zero, as it does
+	// when the mark has become zero. Otherwise it leaves a mark of zero out.
+	ZeroMark bool
 }
 
 // An NSID is the id of another network namespace, as the Conn's own one knows it

@@ -1,6 +1,7 @@
 package conntrack
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -16,7 +17,7 @@ import (
 // TupleMaster set.
 type Expect struct {
 	// ID tells this entry from others (CTA_EXPECT_ID). The kernel chooses it.
-	// Timeout is the number of seconds until the entry expires
+	// Timeout is the number of seconds until the entry expires, 24 days at most
 	// (CTA_EXPECT_TIMEOUT). If it is 0 for a new entry, the kernel takes it from
 	// the helper's policy for Class.
 	ID, Timeout uint32
@@ -27,19 +28,22 @@ type Expect struct {
 	// Mask without protocol takes that of Tuple.
 	TupleMaster, Tuple, Mask Tuple
 
-	// Zone is the zone of the master, for CreateExpect. The kernel does not send
-	// it.
+	// Zone is the zone of the master (CTA_EXPECT_ZONE, Linux 2.6.34). The kernel
+	// does not send it: what GetExpect and ExpectsOf return has the zone that was
+	// asked for, what DumpExpect and events have none, and DeleteExpect needs it.
+	// A master that has its zone for one direction alone is found by the Zone of
+	// TupleMaster too.
 	Zone uint16
 
-	// HelpName is the master's helper; the kernel ignores it in CreateExpect.
+	// HelpName is the master's helper; kernels ignore it in CreateExpect (seen
+	// from 6.1 to 6.18).
 	// Function is the kernel's function that is called for the expected flow's
 	// first packet (CTA_EXPECT_FN), such as nat-follow-master.
 	HelpName, Function string
 
-	// Flags are those of linux/netfilter/nf_conntrack_common.h: 1 permanent
-	// (NF_CT_EXPECT_PERMANENT), 2 inactive (NF_CT_EXPECT_INACTIVE), 4 of user
-	// space (NF_CT_EXPECT_USERSPACE, which cannot be set). Class is the number of the helper's
-	// policy, which limits how many expectations a master has and for how long.
+	// Flags are ExpectPermanent and the like. Class is the number of the helper's
+	// policy (Linux 3.4), which limits how many expectations a master has and for
+	// how long: one too many takes the place of the oldest.
 	Flags, Class uint32
 
 	NAT ExpectNAT
@@ -86,23 +90,21 @@ func (ex *Expect) unmarshal(b []byte, s *slab) error {
 }
 
 func (ex *Expect) marshal(e *netfilter.Encoder) {
-	ex.TupleMaster.marshal(e, ctaExpectMaster)
-	ex.Tuple.marshal(e, ctaExpectTuple)
+	ex.TupleMaster.marshalUnzoned(e, ctaExpectMaster)
+	ex.Tuple.marshalUnzoned(e, ctaExpectTuple)
 	mask := ex.Mask
 	if mask.Proto.Protocol == 0 {
 		// The kernel would take the ports of a mask without protocol for absent.
 		mask.Proto.Protocol = ex.Tuple.Proto.Protocol
 	}
-	mask.marshal(e, ctaExpectMask)
+	mask.marshalUnzoned(e, ctaExpectMask)
 	if ex.Timeout != 0 {
 		e.Uint32(ctaExpectTimeout, ex.Timeout)
 	}
 	if ex.HelpName != "" {
 		e.String(ctaExpectHelpName, ex.HelpName)
 	}
-	if ex.Zone != 0 {
-		e.Uint16(ctaExpectZone, ex.Zone)
-	}
+	ex.marshalZone(e)
 	if ex.Flags != 0 {
 		e.Uint32(ctaExpectFlags, ex.Flags)
 	}
@@ -116,6 +118,25 @@ func (ex *Expect) marshal(e *netfilter.Encoder) {
 		e.String(ctaExpectFN, ex.Function)
 	}
 }
+
+// marshalZone appends the zone of the master.
+func (ex *Expect) marshalZone(e *netfilter.Encoder) {
+	if zone := cmp.Or(ex.Zone, ex.TupleMaster.Zone); zone != 0 {
+		e.Uint16(ctaExpectZone, zone)
+	}
+}
+
+// marshalUnzoned appends t without its zone, which the kernel refuses in an
+// expectation.
+func (t *Tuple) marshalUnzoned(e *netfilter.Encoder, typ uint16) {
+	unzoned := *t
+	unzoned.Zone = 0
+	unzoned.marshal(e, typ)
+}
+
+// maxExpectTimeout is 24 days. The kernel multiplies seconds by the frequency of
+// its timer, in 32 bits: with 1000 Hz, what has more than 24.8 days ends at once.
+const maxExpectTimeout = 24 * 24 * 3600
 
 // family returns the network family of ex's tuples, or an error if they cannot
 // be sent.
@@ -171,15 +192,22 @@ func (c *Conn) CreateExpect(ex Expect) error {
 }
 
 // UpdateExpect gives the expectation with ex's Tuple, and its master's Zone, the
-// Timeout of ex: there is nothing else that the kernel changes. If there is none,
-// the error satisfies errors.Is(err, unix.ENOENT).
+// Timeout of ex: there is nothing else that the kernel changes. It wants Mask and
+// TupleMaster too, and does not look at what they are. If there is none, the error
+// satisfies errors.Is(err, unix.ENOENT).
 func (c *Conn) UpdateExpect(ex Expect) error {
 	return c.expectError("update expectation", &ex, func(r *request) error {
+		if ex.Timeout == 0 {
+			return ErrExpectTimeout
+		}
 		return c.putExpect(r, &ex, 0)
 	})
 }
 
 func (c *Conn) putExpect(r *request, ex *Expect, flags netlink.HeaderFlags) error {
+	if ex.Timeout > maxExpectTimeout {
+		return ErrExpectTimeout
+	}
 	family, err := ex.family()
 	if err != nil {
 		return err
@@ -201,9 +229,13 @@ func (c *Conn) GetExpect(ex Expect) (Expect, error) {
 		if err := r.expectKey(expGet, 0, &ex); err != nil {
 			return err
 		}
-		return c.sockets.request.Do(&r.enc, func(m netfilter.Message) error {
+		err := c.sockets.request.Do(&r.enc, func(m netfilter.Message) error {
 			return got.unmarshal(m.Attributes, &r.slab)
 		})
+		if err == nil {
+			got.Zone = ex.Zone
+		}
+		return err
 	})
 	return got, err
 }
@@ -256,11 +288,13 @@ func (c *Conn) ExpectsOf(ctx context.Context, master Flow) iter.Seq2[Expect, err
 			if !tuple.filled() {
 				tuple = &master.TupleReply
 			}
-			tuple.marshal(&r.enc, ctaExpectMaster)
-			if master.Zone != 0 {
-				r.enc.Uint16(ctaExpectZone, master.Zone)
-			}
-			err = c.walkExpects(ctx, r, yield)
+			of := Expect{TupleMaster: *tuple, Zone: master.Zone}
+			of.TupleMaster.marshalUnzoned(&r.enc, ctaExpectMaster)
+			of.marshalZone(&r.enc)
+			err = c.walkExpects(ctx, r, func(ex Expect, err error) bool {
+				ex.Zone = master.Zone
+				return yield(ex, err)
+			})
 		}
 		if err != nil {
 			yield(Expect{}, flowError("dump expectations of a flow", &master, err))
@@ -329,10 +363,8 @@ func (r *request) expectKey(typ netfilter.MessageType, flags netlink.HeaderFlags
 		return err
 	}
 	r.expectMessage(typ, flags, family)
-	ex.Tuple.marshal(&r.enc, ctaExpectTuple)
-	if ex.Zone != 0 {
-		r.enc.Uint16(ctaExpectZone, ex.Zone)
-	}
+	ex.Tuple.marshalUnzoned(&r.enc, ctaExpectTuple)
+	ex.marshalZone(&r.enc)
 	if ex.ID != 0 {
 		r.enc.Uint32(ctaExpectID, ex.ID)
 	}

@@ -568,3 +568,56 @@ func TestExpectsOf(t *testing.T) {
 	require.ErrorIs(t, err, conntrack.ErrNeedTuples)
 	requireExpects(t, c, 40+several)
 }
+
+// TestExpectZones uses masters as they were dumped, whose zone holds for both
+// directions or for the original one alone.
+func TestExpectZones(t *testing.T) {
+	t.Parallel()
+	master := newMaster("ftp", unix.IPPROTO_TCP, client4, server4)
+	for name, master := range map[string]conntrack.Flow{
+		"both":     with(master, func(f *conntrack.Flow) { f.Zone = 7 }),
+		"original": with(master, func(f *conntrack.Flow) { f.TupleOrig.Zone = 7 }),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := dial(t, nstest.New(t))
+			create(t, c, master)
+			dumped := dumpOne(t, c)
+			ex := newExpect(dumped, other4)
+			ex.Zone = dumped.Zone
+			require.NoError(t, c.CreateExpect(ex))
+			ex.Timeout = 1000
+			require.NoError(t, c.UpdateExpect(ex))
+			got, err := c.GetExpect(ex)
+			require.NoError(t, err)
+			require.Equal(t, dumped.Zone, got.Zone)
+			seen := 0
+			for of, err := range c.ExpectsOf(t.Context(), dumped) {
+				require.NoError(t, err)
+				require.Equal(t, got.ID, of.ID)
+				require.Equal(t, dumped.Zone, of.Zone)
+				of.TupleMaster.Zone = ex.TupleMaster.Zone
+				require.NoError(t, c.DeleteExpect(of))
+				seen++
+			}
+			require.Equal(t, 1, seen)
+		})
+	}
+}
+
+func TestExpectTimeout(t *testing.T) {
+	t.Parallel()
+	c := dial(t, nstest.New(t))
+	ex := manyExpects(t, c, "ftp", unix.IPPROTO_TCP, 0, 1)[0]
+	require.ErrorIs(t, c.UpdateExpect(ex), conntrack.ErrExpectTimeout)
+	for _, timeout := range []uint32{24*24*3600 + 1, 1 << 31, 1<<32 - 1} {
+		ex.Timeout = timeout
+		require.ErrorIs(t, c.UpdateExpect(ex), conntrack.ErrExpectTimeout)
+		require.ErrorIs(t, c.CreateExpect(ex), conntrack.ErrExpectTimeout)
+	}
+	ex.Timeout = 24 * 24 * 3600
+	require.NoError(t, c.UpdateExpect(ex))
+	got, err := c.GetExpect(ex)
+	require.NoError(t, err)
+	require.InDelta(t, ex.Timeout, got.Timeout, patience.Seconds())
+}

@@ -25,12 +25,14 @@ type Flow struct {
 	ProtoInfo ProtoInfo
 	Helper    Helper
 
-	// Zone is the zone that holds for both directions (CTA_ZONE), 0 for the
-	// default zone.
+	// Zone is the zone that holds for both directions (CTA_ZONE, Linux 2.6.34), 0
+	// for the default zone.
 	Zone uint16
 
-	// counted is set if the kernel counts and both counters are still zero.
-	counted bool
+	// CountedZero is set if the kernel counts the flow's packets and both
+	// counters are still zero. Without it they are zero since it does not count
+	// them. It cannot be set in the kernel.
+	CountedZero bool
 
 	CountersOrig, CountersReply Counter
 
@@ -67,10 +69,10 @@ type Flow struct {
 	// as it is, and another one replaces it. The kernel does not send MarkMask.
 	MarkMask uint32
 
-	// NAT, if not nil, says what a new flow is translated into, and TupleReply
-	// is then the original direction turned round (CTA_NAT_SRC, CTA_NAT_DST). It
-	// is for Create alone: the kernel does not send it, but has what came of it in
-	// TupleReply and Status.
+	// NAT, if not nil, says what a new flow is translated into (CTA_NAT_SRC,
+	// CTA_NAT_DST). TupleReply is then to be empty or TupleOrig.Reverse(): what
+	// the replies are before that. It is for Create alone: the kernel does not
+	// send it, but has what came of it in TupleReply and Status.
 	NAT *NAT
 }
 
@@ -115,7 +117,7 @@ func (f *Flow) unmarshal(b []byte, s *slab, ev *Event) error {
 		case ctaMark:
 			f.Mark = d.Uint32(v)
 			if ev != nil {
-				ev.zeroMark = f.Mark == 0
+				ev.ZeroMark = f.Mark == 0
 			}
 		case ctaUse:
 			f.Use = d.Uint32(v)
@@ -128,10 +130,10 @@ func (f *Flow) unmarshal(b []byte, s *slab, ev *Event) error {
 	return d.Err(ctaNames)
 }
 
-// Counted reports whether the kernel counts f's packets and bytes, even if it
-// has counted none yet.
+// Counted reports whether the kernel counts f's packets and bytes: in Counters,
+// or by CountedZero.
 func (f *Flow) Counted() bool {
-	return f.counted || f.CountersOrig.filled() || f.CountersReply.filled()
+	return f.CountedZero || f.CountersOrig.filled() || f.CountersReply.filled()
 }
 
 // unmarshalOther decodes an attribute that only some flows have.
@@ -139,11 +141,11 @@ func (f *Flow) unmarshalOther(d *netfilter.Decoder, typ uint16, v []byte, s *sla
 	switch typ {
 	case ctaCountersOrig:
 		d.Fail(f.CountersOrig.unmarshal(v))
-		f.counted = !f.CountersOrig.filled()
+		f.CountedZero = !f.CountersOrig.filled()
 	case ctaCountersReply:
 		f.CountersReply.Direction = true
 		d.Fail(f.CountersReply.unmarshal(v))
-		f.counted = f.counted && !f.CountersReply.filled()
+		f.CountedZero = f.CountedZero && !f.CountersReply.filled()
 	case ctaTupleMaster:
 		d.Fail(f.TupleMaster.unmarshal(v))
 	case ctaHelp:
@@ -195,13 +197,14 @@ func (f *Flow) marshalNew(e *netfilter.Encoder, family netfilter.ProtoFamily) er
 	if nat.Destination != (NATRange{}) {
 		nat.Destination.marshal(e, ctaNATDst)
 	}
-	return f.marshal(e)
+	// A flow that came from the kernel has its TCP flags without a mask.
+	return f.marshal(e, 0xff)
 }
 
 // marshalUpdate appends what an update changes.
 func (f *Flow) marshalUpdate(e *netfilter.Encoder) error {
 	f.marshalTuples(e, &f.TupleReply)
-	return f.marshal(e)
+	return f.marshal(e, 0)
 }
 
 // marshalTuples appends f's tuples and zone, with another reply tuple.
@@ -218,13 +221,16 @@ func (f *Flow) marshalTuples(e *netfilter.Encoder, reply *Tuple) {
 }
 
 // marshal appends what both a new flow and an update may have, but for the
-// tuples.
+// tuples. TCP flags without a mask get tcpMask.
 //
 // A status without StatusConfirmed gives EBUSY. So does one with StatusExpected
 // in a Create with a master, which sets that flag by itself.
-func (f *Flow) marshal(e *netfilter.Encoder) error {
+func (f *Flow) marshal(e *netfilter.Encoder, tcpMask uint8) error {
 	if err := f.checkLabels(); err != nil {
 		return err
+	}
+	if f.Helper.Name == "" && f.Helper.filled() {
+		return ErrNeedHelper
 	}
 	if status := f.Status.Value; status != 0 {
 		if f.TupleMaster.filled() {
@@ -233,7 +239,7 @@ func (f *Flow) marshal(e *netfilter.Encoder) error {
 		e.Uint32(ctaStatus, uint32(status|StatusConfirmed))
 	}
 	if f.ProtoInfo.filled() {
-		f.ProtoInfo.marshal(e)
+		f.ProtoInfo.marshal(e, tcpMask)
 	}
 	if f.Helper.filled() {
 		f.Helper.marshal(e)

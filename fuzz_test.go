@@ -220,7 +220,14 @@ func TestGoldenEncoding(t *testing.T) {
 				want.Status.Value &^= StatusExpected
 			}
 			want.CountersOrig, want.CountersReply = Counter{}, Counter{}
-			want.counted = false
+			want.CountedZero = false
+			if tcp := want.ProtoInfo.TCP; tcp != nil {
+				for _, flags := range []*uint16{&tcp.OriginalFlags, &tcp.ReplyFlags} {
+					if *flags != 0 {
+						*flags |= 0xff
+					}
+				}
+			}
 			if nat, reply := want.translated(); nat != (NAT{}) {
 				want.NAT, want.TupleReply = &nat, reply
 			}

@@ -50,9 +50,13 @@ import "errors"
 //	    min_port, max_port  number
 //	use               number
 //
+// The names of states, flags and protocols may become more, too: what has none
+// here is a number, {"protocol":253}, and reading takes both. A name that is not
+// known is an error.
+//
 // What is zero is left out, except where zero is a value: the state and role of
 // an object, what is in icmp, and the counters of a flow that is
-// [Flow.Counted]. What has no name here is a number: {"protocol":253}.
+// [Flow.Counted].
 //
 // Times are text as in RFC 3339, in UTC, with nanoseconds. Addresses are text
 // too. Text that is not valid UTF-8 loses what is not.
@@ -136,7 +140,7 @@ func (f *Flow) json(o *jsonObject) {
 	jsonPointer(o, "nat", &f.NAT, (*NAT).json)
 	jsonNumber(o, "use", &f.Use)
 	if o.reading() && (f.CountersOrig.filled() || f.CountersReply.filled()) {
-		f.counted = false
+		f.CountedZero = false
 	}
 }
 
@@ -146,7 +150,7 @@ func (f *Flow) jsonCounter(o *jsonObject, c *Counter, reply bool) {
 	there := f.Counted()
 	if o.reading() {
 		there = o.has("packets") || o.has("bytes")
-		f.counted = f.counted || there
+		f.CountedZero = f.CountedZero || there
 	}
 	if there {
 		jsonAnyNumber(o, "packets", &c.Packets)
@@ -272,8 +276,8 @@ func (e *Event) jsonFlow(f *Flow, o *jsonObject) {
 	switch {
 	case f.Mark != 0:
 	case o.reading():
-		e.zeroMark = o.has("mark")
-	case e.zeroMark:
+		e.ZeroMark = o.has("mark")
+	case e.ZeroMark:
 		jsonAnyNumber(o, "mark", &f.Mark)
 	}
 }
@@ -305,17 +309,6 @@ func (n eventName) String() string { return nameOf(eventNames, n) }
 
 func parseEventName(s string) (eventName, error) {
 	return parseName[eventName]("event type", eventNames, s)
-}
-
-var tcpFlagNames = []string{
-	"WINDOW_SCALE",
-	"SACK_PERM",
-	"CLOSE_INIT",
-	"BE_LIBERAL",
-	"DATA_UNACKNOWLEDGED",
-	"MAXACK_SET",
-	"CHALLENGE_ACK",
-	"SIMULTANEOUS_OPEN",
 }
 
 // jsonTCPFlags is about the flags in the upper byte of v, and under another name

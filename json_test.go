@@ -92,7 +92,7 @@ var jsonSamples = []struct {
 		TupleMaster: Tuple{IP: IPTuple{SourceAddress: addr("::ffff:1.2.3.4"), DestinationAddress: addr("fe80::1%eth0")}},
 	}, `{"orig":{"protocol":"icmp","icmp":{"type":0,"code":0,"id":0,"v4":false}},` +
 		`"reply":{"icmp":{"type":0,"code":0,"id":0,"v6":true}},"master":{"src":"::ffff:1.2.3.4","dst":"fe80::1%eth0"}}`},
-	{"nothing counted yet", Flow{counted: true, CountersReply: Counter{Direction: true}},
+	{"nothing counted yet", Flow{CountedZero: true, CountersReply: Counter{Direction: true}},
 		`{"orig":{"packets":0,"bytes":0},"reply":{"packets":0,"bytes":0}}`},
 	{"no reply counted yet", Flow{CountersOrig: Counter{Packets: 1, Bytes: 28}, CountersReply: Counter{Direction: true}},
 		`{"orig":{"packets":1,"bytes":28},"reply":{"packets":0,"bytes":0}}`},
@@ -122,7 +122,7 @@ var jsonSamples = []struct {
 		`{"nat":{"direction":"orig","tuple":{"zone":1}}}`},
 	{"event of a flow", Event{
 		Type: EventUpdate, Time: at("2026-11-23T05:52:34.123456789Z"), NSID: NSID{id: 0, other: true},
-		PortID: 4711, Flow: &Flow{ID: 1}, zeroMark: true,
+		PortID: 4711, Flow: &Flow{ID: 1}, ZeroMark: true,
 	}, `{"type":"update","time":"2026-11-23T05:52:34.123456789Z","nsid":0,"port_id":4711,"flow":{"id":1,"mark":0}}`},
 	{"event of an expectation", Event{Type: EventExpDestroy, Expect: new(Expect)}, `{"type":"expect_destroy","expect":{}}`},
 	{"event of nothing", Event{}, `{"type":"unknown"}`},
@@ -182,7 +182,7 @@ func TestJSONAnyValue(t *testing.T) {
 		if e.Flow != nil {
 			e.Flow.settle()
 		}
-		e.zeroMark = e.zeroMark && e.Flow != nil && e.Flow.Mark == 0
+		e.ZeroMark = e.ZeroMark && e.Flow != nil && e.Flow.Mark == 0
 	})
 }
 
@@ -203,7 +203,7 @@ func anyValues[T any](t *testing.T, settle func(*T)) {
 
 // settle makes f say only once that it is counted.
 func (f *Flow) settle() {
-	f.counted = f.counted && !f.CountersOrig.filled() && !f.CountersReply.filled()
+	f.CountedZero = f.CountedZero && !f.CountersOrig.filled() && !f.CountersReply.filled()
 }
 
 // A setter gives a field of a struct a value that is not zero.

@@ -12,7 +12,7 @@ import (
 //	tcp.state, dccp.state, sctp.state
 //	orig.protocol, orig.src, orig.sport, orig.dst, orig.dport, orig.icmp, orig.zone
 //	orig.packets, orig.bytes, reply.packets, reply.bytes
-//	reply.protocol, and so on, if the flow is translated: what is not orig turned round
+//	reply.zone, if it is not that of orig; all of reply's tuple, if it is not orig turned round
 //	zone, mark, helper
 //
 // As there, what is zero is left out.
@@ -31,10 +31,7 @@ func (f Flow) LogValue() slog.Value {
 		a.group("sctp", logState(SCTPState(p.SCTP.State)))
 	}
 	orig := f.TupleOrig.logAttrs()
-	var reply logAttrs
-	if f.TupleReply != f.TupleOrig.Reverse() {
-		reply = f.TupleReply.logAttrs()
-	}
+	reply := f.logReply()
 	if f.Counted() {
 		orig.counter(&f.CountersOrig)
 		reply.counter(&f.CountersReply)
@@ -45,6 +42,19 @@ func (f Flow) LogValue() slog.Value {
 	a.number("mark", uint64(f.Mark))
 	a.text("helper", f.Helper.Name)
 	return slog.GroupValue(a...)
+}
+
+// logReply returns what the original direction does not tell of the other one.
+func (f *Flow) logReply() (a logAttrs) {
+	implied := f.TupleOrig.Reverse()
+	implied.Zone = f.TupleReply.Zone
+	if f.TupleReply != implied {
+		return f.TupleReply.logAttrs()
+	}
+	if f.TupleReply.Zone != f.TupleOrig.Zone {
+		a.number("zone", uint64(f.TupleReply.Zone))
+	}
+	return a
 }
 
 // LogValue returns what a log should say of ex, as a group of attributes: of what

@@ -46,7 +46,7 @@ func (p Protocol) String() string { return nameOf(protocolNames, p) }
 // ParseProtocol returns the protocol of that name, or number. The case does not
 // matter.
 func ParseProtocol(s string) (Protocol, error) {
-	if strings.EqualFold(s, "ipv6-icmp") { // in /etc/protocols
+	if equalFold(s, "ipv6-icmp") { // in /etc/protocols
 		return ProtocolICMPv6, nil
 	}
 	return parseName[Protocol]("protocol", protocolNames, s)
@@ -93,7 +93,7 @@ func (s TCPState) String() string { return nameOf(tcpStateNames, s) }
 // ParseTCPState returns the state of that name, or number. The case does not
 // matter.
 func ParseTCPState(s string) (TCPState, error) {
-	if strings.EqualFold(s, "LISTEN") {
+	if equalFold(s, "LISTEN") {
 		return TCPStateSynSent2, nil
 	}
 	return parseName[TCPState]("TCP state", tcpStateNames, s)
@@ -111,6 +111,17 @@ const (
 	TCPFlagChallengeACK       = 0x40 // IP_CT_EXP_CHALLENGE_ACK
 	TCPFlagSimultaneousOpen   = 0x80 // IP_CT_TCP_SIMULTANEOUS_OPEN
 )
+
+var tcpFlagNames = []string{
+	"WINDOW_SCALE",
+	"SACK_PERM",
+	"CLOSE_INIT",
+	"BE_LIBERAL",
+	"DATA_UNACKNOWLEDGED",
+	"MAXACK_SET",
+	"CHALLENGE_ACK",
+	"SIMULTANEOUS_OPEN",
+}
 
 // TCPFlags returns a value for ProtoInfoTCP.OriginalFlags or ReplyFlags, with
 // which an Update or a Create sets the flags in mask to those in flags and leaves
@@ -259,11 +270,11 @@ func nameOf[T ~uint8](names []string, v T) string {
 // parseName returns the value that has the name s, or is s.
 func parseName[T ~uint8](kind string, names []string, s string) (T, error) {
 	for v, name := range names {
-		if name != "" && strings.EqualFold(name, s) {
+		if name != "" && equalFold(name, s) {
 			return T(v), nil
 		}
 	}
-	v, err := strconv.ParseUint(s, 10, 8)
+	v, err := parseUint(s, 8)
 	if err != nil {
 		return 0, fmt.Errorf("unknown %s %q", kind, s)
 	}
@@ -291,7 +302,7 @@ func flagNames[T ~uint32](names []string, v T) string {
 
 // parseFlags is the inverse of flagNames.
 func parseFlags[T ~uint32](kind string, names []string, s string) (T, error) {
-	if strings.EqualFold(s, "NONE") {
+	if equalFold(s, "NONE") {
 		return 0, nil
 	}
 	var flags T
@@ -307,10 +318,14 @@ func parseFlags[T ~uint32](kind string, names []string, s string) (T, error) {
 
 func parseFlag[T ~uint32](names []string, s string) (T, error) {
 	for bit, name := range names {
-		if strings.EqualFold(name, s) {
+		if equalFold(name, s) {
 			return 1 << bit, nil
 		}
 	}
-	v, err := strconv.ParseUint(s, 0, 32)
+	v, err := parseUint(s, 32)
 	return T(v), err
 }
+
+// equalFold reports whether s is name in any case. Names are ASCII: what only
+// folds to it is another name.
+func equalFold(name, s string) bool { return len(name) == len(s) && strings.EqualFold(name, s) }

@@ -47,7 +47,11 @@ func (f *Flow) translation(family netfilter.ProtoFamily) (NAT, Tuple, error) {
 	if err != nil {
 		return NAT{}, Tuple{}, fmt.Errorf("destination: %w", err)
 	}
-	return NAT{source, destination}, f.TupleReply, nil
+	reply := f.TupleReply
+	if !reply.filled() {
+		reply = f.TupleOrig.Reverse()
+	}
+	return NAT{source, destination}, reply, nil
 }
 
 // translated returns the same for a flow as the kernel shows it: Status says that
@@ -82,6 +86,8 @@ func (f *Flow) newNAT() *NAT {
 // complete returns r with its ends filled in, or an error if it is no range in
 // the given family.
 func (r NATRange) complete(family netfilter.ProtoFamily) (NATRange, error) {
+	// The kernel knows no zones of addresses, and they would count below.
+	r.MinAddr, r.MaxAddr = r.MinAddr.WithZone(""), r.MaxAddr.WithZone("")
 	if !r.MaxAddr.IsValid() {
 		r.MaxAddr = r.MinAddr
 	}

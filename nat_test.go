@@ -27,10 +27,17 @@ func newNATNS(t *testing.T) *nstest.NS {
 	return ns
 }
 
-// exchange sends a datagram from src to dst, which must come to server, and one
-// back, and returns where the server saw it come from.
-func exchange(t *testing.T, ns *nstest.NS, src, dst, server netip.AddrPort) (peer netip.AddrPort) {
+// exchange sends something from src to dst, which must come to server, and
+// something back, and returns where the server saw it come from.
+func exchange(t *testing.T, ns *nstest.NS, proto uint8, src, dst, server netip.AddrPort) (peer netip.AddrPort) {
 	t.Helper()
+	if proto == unix.IPPROTO_TCP {
+		p := ns.TCPThrough(src, dst, server)
+		p.Send([]byte("ping"))
+		p.Reply([]byte("pong"))
+		peer = p.Server.RemoteAddr().(*net.TCPAddr).AddrPort()
+		return netip.AddrPortFrom(peer.Addr().Unmap(), peer.Port())
+	}
 	var from, to *net.UDPConn
 	ns.Do(func() (err error) {
 		if to, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(server)); err != nil {
@@ -58,104 +65,162 @@ func exchange(t *testing.T, ns *nstest.NS, src, dst, server netip.AddrPort) (pee
 	return netip.AddrPortFrom(peer.Addr().Unmap(), peer.Port())
 }
 
+// requireInRange asserts that the kernel translated was into one that r has, if r
+// has any.
+func requireInRange(t *testing.T, was, is netip.AddrPort, r conntrack.NATRange) {
+	t.Helper()
+	first, last := netip.AddrPortFrom(was.Addr(), was.Port()), was
+	if r.MinAddr.IsValid() {
+		first = netip.AddrPortFrom(r.MinAddr, first.Port())
+		last = netip.AddrPortFrom(r.MinAddr, last.Port())
+	}
+	if r.MaxAddr.IsValid() {
+		last = netip.AddrPortFrom(r.MaxAddr, last.Port())
+	}
+	if r.MinPort != 0 {
+		first = netip.AddrPortFrom(first.Addr(), r.MinPort)
+		last = netip.AddrPortFrom(last.Addr(), max(r.MinPort, r.MaxPort))
+	}
+	require.False(t, is.Addr().Less(first.Addr()) || last.Addr().Less(is.Addr()), "%s is not from %s to %s", is, first, last)
+	require.False(t, is.Port() < first.Port() || last.Port() < is.Port(), "%s is not from %s to %s", is, first, last)
+}
+
 // TestNAT creates flows that translate, and sends packets through them.
 func TestNAT(t *testing.T) {
 	t.Parallel()
-	var (
-		addr      = netip.MustParseAddr
-		addrPort  = netip.MustParseAddrPort
-		nat4      = addrPort("127.0.0.7:7007")
-		firstPort = func(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr(), 7000) }
-		lastPort  = func(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr(), 7009) }
-	)
+	type natRange = conntrack.NATRange
+	addr, nat4 := netip.MustParseAddr, netip.MustParseAddrPort("127.0.0.7:7007")
+	range4 := natRange{MinAddr: addr("127.0.0.10"), MaxAddr: addr("127.0.0.19"), MinPort: 7000, MaxPort: 7009}
+	range6 := natRange{MinAddr: server6.Addr(), MaxAddr: server6.Addr(), MinPort: 7000, MaxPort: 7009}
 	const source, destination = conntrack.StatusSrcNAT, conntrack.StatusDstNAT
 	tests := []struct {
-		name        string
-		src, dst    netip.AddrPort
-		nat         conntrack.NAT
-		first, last netip.AddrPort // of those that the source may become
-		server      netip.AddrPort
-		status      conntrack.StatusFlag
+		name     string
+		src, dst netip.AddrPort
+		nat      conntrack.NAT
+		status   conntrack.StatusFlag
 	}{
+		{"source", client4, server4, conntrack.NAT{Source: conntrack.NATTo(nat4)}, source},
+		{"source address", client4, server4, conntrack.NAT{Source: natRange{MinAddr: nat4.Addr()}}, source},
+		{"source port", client4, server4, conntrack.NAT{Source: natRange{MinPort: 7007}}, source},
+		{"source ports", client4, server4, conntrack.NAT{Source: natRange{MinPort: 7007, MaxPort: 7010}}, source},
+		{"source range", client4, server4, conntrack.NAT{Source: range4}, source},
+		{"destination", client4, server4, conntrack.NAT{Destination: conntrack.NATTo(other4)}, destination},
+		{"destination address", client4, server4, conntrack.NAT{Destination: natRange{MinAddr: other4.Addr()}}, destination},
+		{"destination port", client4, server4, conntrack.NAT{Destination: natRange{MinPort: 7007}}, destination},
+		{"destination range", client4, server4, conntrack.NAT{Destination: range4}, destination},
+		{"both", client4, server4, conntrack.NAT{Source: range4, Destination: range4}, source | destination},
+		{"IPv6 source range", client6, server6, conntrack.NAT{Source: range6}, source},
+		{"IPv6 source ports", client6, server6, conntrack.NAT{Source: natRange{MinPort: 7000, MaxPort: 7009}}, source},
+		{"IPv6 destination port", client6, server6, conntrack.NAT{Destination: natRange{MinPort: 7007}}, destination},
 		{
-			"source address and port", client4, server4,
-			conntrack.NAT{Source: conntrack.NATTo(nat4)}, nat4, nat4, server4, source,
-		},
-		{
-			"source address", client4, server4,
-			conntrack.NAT{Source: conntrack.NATRange{MinAddr: nat4.Addr()}},
-			netip.AddrPortFrom(nat4.Addr(), client4.Port()), netip.AddrPortFrom(nat4.Addr(), client4.Port()), server4, source,
-		},
-		{
-			"source port", client4, server4,
-			conntrack.NAT{Source: conntrack.NATRange{MinPort: 7007}},
-			netip.AddrPortFrom(client4.Addr(), 7007), netip.AddrPortFrom(client4.Addr(), 7007), server4, source,
-		},
-		{
-			"source addresses and ports", client4, server4,
-			conntrack.NAT{Source: conntrack.NATRange{
-				MinAddr: addr("127.0.0.10"), MaxAddr: addr("127.0.0.19"), MinPort: 7000, MaxPort: 7009,
-			}},
-			addrPort("127.0.0.10:7000"), addrPort("127.0.0.19:7009"), server4, source,
-		},
-		{
-			"destination", client4, server4,
-			conntrack.NAT{Destination: conntrack.NATTo(other4)}, client4, client4, other4, destination,
-		},
-		{
-			"destination, a range of one", client4, server4,
-			conntrack.NAT{Destination: conntrack.NATRange{
-				MinAddr: other4.Addr(), MaxAddr: other4.Addr(), MinPort: other4.Port(), MaxPort: other4.Port(),
-			}},
-			client4, client4, other4, destination,
-		},
-		{
-			"both", client4, server4,
-			conntrack.NAT{Source: conntrack.NATTo(nat4), Destination: conntrack.NATTo(other4)},
-			nat4, nat4, other4, source | destination,
-		},
-		{
-			"IPv6 source ports", client6, server6,
-			conntrack.NAT{Source: conntrack.NATRange{MinAddr: client6.Addr(), MinPort: 7000, MaxPort: 7009}},
-			firstPort(client6), lastPort(client6), server6, source,
+			"IPv6 destination", client6, server6,
+			conntrack.NAT{Destination: conntrack.NATTo(netip.AddrPortFrom(client6.Addr(), 7009))}, destination,
 		},
 		{
 			"IPv6 both", client6, server6,
-			conntrack.NAT{
-				Source:      conntrack.NATTo(firstPort(server6)),
-				Destination: conntrack.NATTo(lastPort(client6)),
-			},
-			firstPort(server6), firstPort(server6), lastPort(client6), source | destination,
+			conntrack.NAT{Source: range6, Destination: conntrack.NATTo(netip.AddrPortFrom(client6.Addr(), 7009))}, source | destination,
 		},
 	}
 	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
+		for protoName, proto := range map[string]uint8{"UDP": unix.IPPROTO_UDP, "TCP": unix.IPPROTO_TCP} {
+			t.Run(protoName+" "+tt.name, func(t *testing.T) {
+				t.Parallel()
+				ns := newNATNS(t)
+				c := dial(t, ns)
+				f := flowBetween(proto, tt.src, tt.dst)
+				f.NAT = &tt.nat
+				if tt.status == source {
+					f.TupleReply = conntrack.Tuple{} // goes without saying
+				}
+				create(t, c, f)
+				got := dumpOne(t, c)
+				require.Equal(t, f.TupleOrig, got.TupleOrig)
+				require.Equal(t, tt.status, got.Status.Value&conntrack.StatusNATMask)
+				requireInRange(t, tt.src, got.MappedClient(), tt.nat.Source)
+				requireInRange(t, tt.dst, got.Server(), tt.nat.Destination)
+
+				peer := exchange(t, ns, proto, tt.src, tt.dst, got.Server())
+				require.Equal(t, got.MappedClient(), peer)
+				after := dumpOne(t, c)
+				require.Equal(t, got.TupleReply, after.TupleReply)
+				require.True(t, after.Status.SeenReply(), "the packets went through another flow")
+				if proto == unix.IPPROTO_TCP {
+					return // the same address cannot be connected to at once again
+				}
+
+				// What came from the kernel can be put back.
+				require.NoError(t, c.Delete(after))
+				create(t, c, after)
+				again := dumpOne(t, c)
+				require.Equal(t, after.TupleReply, again.TupleReply)
+				require.Equal(t, after.Status, again.Status)
+				require.Equal(t, peer, exchange(t, ns, proto, tt.src, tt.dst, after.Server()))
+			})
+		}
+	}
+}
+
+// TestNATOfEcho translates ICMP: its address and its id.
+func TestNATOfEcho(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		proto            uint8
+		src, dst, source netip.Addr
+		query, reply     uint8
+	}{
+		"IPv4": {unix.IPPROTO_ICMP, client4.Addr(), client4.Addr(), other4.Addr(), 8, 0},
+		"IPv6": {unix.IPPROTO_ICMPV6, server6.Addr(), server6.Addr(), client6.Addr(), 128, 129},
+	} {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			ns := newNATNS(t)
 			c := dial(t, ns)
-			f := flowBetween(unix.IPPROTO_UDP, tt.src, tt.dst)
-			f.NAT = &tt.nat
-			create(t, c, f)
-
-			peer := exchange(t, ns, tt.src, tt.dst, tt.server)
-			require.False(t, peer.Addr().Less(tt.first.Addr()) || tt.last.Addr().Less(peer.Addr()), "%s", peer)
-			require.False(t, peer.Port() < tt.first.Port() || tt.last.Port() < peer.Port(), "%s", peer)
-
-			got := dumpOne(t, c)
-			require.Equal(t, tuple(unix.IPPROTO_UDP, tt.src, tt.dst), got.TupleOrig)
-			require.Equal(t, tuple(unix.IPPROTO_UDP, tt.server, peer), got.TupleReply)
-			require.Equal(t, tt.status, got.Status.Value&conntrack.StatusNATMask)
-			require.True(t, got.Status.SeenReply(), "the packets went through another flow")
-
-			// What came from the kernel can be put back.
-			require.NoError(t, c.Delete(got))
-			create(t, c, got)
-			again := dumpOne(t, c)
-			require.Equal(t, got.TupleReply, again.TupleReply)
-			require.Equal(t, got.Status, again.Status)
-			require.Equal(t, peer, exchange(t, ns, tt.src, tt.dst, tt.server))
+			create(t, c, conntrack.Flow{
+				Timeout:   100,
+				TupleOrig: echoTuple(tt.proto, tt.src, tt.dst, tt.query, 7),
+				NAT:       &conntrack.NAT{Source: conntrack.NATRange{MinAddr: tt.source, MinPort: 99}},
+			})
+			want := echoTuple(tt.proto, tt.dst, tt.source, tt.reply, 99)
+			for range 2 {
+				ns.ICMPEcho(tt.dst, 7)
+				got := dumpOne(t, c)
+				require.Equal(t, want, got.TupleReply)
+				require.True(t, got.Status.SeenReply())
+				require.True(t, got.SourceTranslated())
+				require.NoError(t, c.Delete(got))
+				got.Status.Value &^= conntrack.StatusSeenReply
+				create(t, c, got)
+			}
 		})
 	}
+}
+
+// TestTCPRestored puts a TCP connection back in the middle of it: conntrack must
+// take none of its segments for invalid, however large the window.
+func TestTCPRestored(t *testing.T) {
+	t.Parallel()
+	ns := nstest.New(t)
+	c := dial(t, ns)
+	p := ns.TCP(client4, server4)
+	p.Send([]byte("ping"))
+	p.Reply([]byte("pong"))
+	before := dumpOne(t, c)
+	require.NotZero(t, before.ProtoInfo.TCP.OriginalWindowScale)
+	line, err := conntrack.ParseFlow(before.Text(conntrack.TextOptions{Lossless: true}))
+	require.NoError(t, err)
+	require.NoError(t, c.Delete(before))
+	create(t, c, line)
+	after := dumpOne(t, c)
+	require.Equal(t, before.ProtoInfo, after.ProtoInfo)
+
+	p.Send(make([]byte, 8<<20))
+	p.Reply(make([]byte, 8<<20))
+	stats, err := c.Stats()
+	require.NoError(t, err)
+	for _, s := range stats {
+		require.Zero(t, s.Invalid, "packets of another connection than the one that was put back")
+	}
+	require.Equal(t, after.ID, dumpOne(t, c).ID)
 }
 
 // TestNATRestored puts flows back that a rule made the kernel translate, of

@@ -98,7 +98,7 @@ func (o TextOptions) ParseEvent(line string) (Event, error) {
 		return Event{}, flow.failed("event", errNoEvent)
 	}
 	e := Event{Type: flow.event, Flow: &flow.flow, Time: flow.at, NSID: flow.nsid, PortID: flow.portID}
-	e.zeroMark = flow.seen["mark="] && e.Flow.Mark == 0
+	e.ZeroMark = flow.seen["mark="] && e.Flow.Mark == 0
 	return e, nil
 }
 
@@ -603,7 +603,7 @@ func (r *flowReader) finishCounters() error {
 	}
 	if !r.seen["directions="] {
 		f := &r.flow
-		f.counted = r.seen["packets="] && !f.CountersOrig.filled() && !f.CountersReply.filled()
+		f.CountedZero = r.seen["packets="] && !f.CountersOrig.filled() && !f.CountersReply.filled()
 	}
 	return nil
 }
@@ -793,8 +793,8 @@ func isNumber(s string) bool {
 // parseUint reads a number, which is hexadecimal after 0x.
 func parseUint(s string, bits int) (uint64, error) {
 	digits, base := s, 10
-	if hex, ok := strings.CutPrefix(s, "0x"); ok {
-		digits, base = hex, 16
+	if len(s) > 2 && (s[:2] == "0x" || s[:2] == "0X") {
+		digits, base = s[2:], 16
 	}
 	v, err := strconv.ParseUint(digits, base, bits)
 	switch {

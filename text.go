@@ -127,7 +127,7 @@ func (e Event) Text(o TextOptions) string {
 		if o.Timestamp && !o.Save {
 			b = appendFlowTime(b, at)
 		}
-		t := flowText{Flow: e.Flow, o: &o, event: e.Type, now: at, zeroMark: e.zeroMark}
+		t := flowText{Flow: e.Flow, o: &o, event: e.Type, now: at, zeroMark: e.ZeroMark}
 		b = t.append(b)
 	case e.Expect != nil:
 		if o.Timestamp {
@@ -377,14 +377,14 @@ func (f *Flow) setDirections(set uint64) {
 
 func (f *Flow) directionFields() [5]*bool {
 	return [...]*bool{&f.CountersOrig.Direction, &f.CountersReply.Direction,
-		&f.SeqAdjOrig.Direction, &f.SeqAdjReply.Direction, &f.counted}
+		&f.SeqAdjOrig.Direction, &f.SeqAdjReply.Direction, &f.CountedZero}
 }
 
 func (f *Flow) usualDirections() uint64 {
 	var usual Flow
 	usual.CountersReply.Direction = f.Counted()
 	usual.SeqAdjReply.Direction = f.SeqAdjReply.filled()
-	usual.counted = f.counted && !f.CountersOrig.filled() && !f.CountersReply.filled()
+	usual.CountedZero = f.CountedZero && !f.CountersOrig.filled() && !f.CountersReply.filled()
 	return usual.directions()
 }
 

@@ -74,7 +74,7 @@ func TestTextAnyValue(t *testing.T) {
 
 		f := anyStruct[Flow](r)
 		e := Event{Type: EventNew + EventType(r.IntN(3)), Flow: &f}
-		e.zeroMark = f.Mark == 0 && r.IntN(2) == 0
+		e.ZeroMark = f.Mark == 0 && r.IntN(2) == 0
 		if r.IntN(2) == 0 {
 			e.Time = time.Unix(0, int64(r.Uint64()))
 		}

@@ -3,6 +3,7 @@ package cttimeout
 import (
 	"github.com/mdlayher/netlink"
 
+	"github.com/ti-mo/conntrack"
 	"github.com/ti-mo/conntrack/netfilter"
 )
 
@@ -169,7 +170,7 @@ func (c *Conn) Flush() error {
 // which are the same for IPv4 and IPv6. Kernels before 4.19 look the protocol up
 // by its family too, and know each of the two ICMPs under one alone.
 func defaultsFamily(protocol uint8) netfilter.ProtoFamily {
-	if protocol == protoICMPv6 {
+	if protocol == conntrack.ProtocolICMPv6 {
 		return netfilter.ProtoIPv6
 	}
 	return netfilter.ProtoIPv4

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ti-mo/conntrack"
 	"github.com/ti-mo/conntrack/netfilter"
 )
 
@@ -19,18 +20,6 @@ import (
 // them.
 type State uint16 // the protocol's number, and in the lower byte the attribute's type
 
-// The L4 protocols that have timeouts of their own.
-const (
-	protoICMP    = 1
-	protoTCP     = 6
-	protoUDP     = 17
-	protoDCCP    = 33
-	protoGRE     = 47
-	protoICMPv6  = 58
-	protoSCTP    = 132
-	protoUDPLite = 136
-)
-
 // ProtocolGeneric stands for all IP protocols that the kernel has no tracker for,
 // such as ESP (50). It is the Protocol of a policy for these: the kernel answers
 // EOPNOTSUPP to their own numbers.
@@ -38,22 +27,22 @@ const ProtocolGeneric = 255
 
 // The timeout of ICMP (enum ctattr_timeout_icmp).
 const (
-	ICMPTimeout State = protoICMP<<8 + iota + 1 // CTA_TIMEOUT_ICMP_TIMEOUT
+	ICMPTimeout State = conntrack.ProtocolICMP<<8 + iota + 1 // CTA_TIMEOUT_ICMP_TIMEOUT
 )
 
 // The timeouts of TCP (enum ctattr_timeout_tcp). All but the last two are those of
 // a state, and the flow is dropped when it has been in that state for so long
 // without a packet.
 const (
-	TCPSynSent     State = protoTCP<<8 + iota + 1 // CTA_TIMEOUT_TCP_SYN_SENT
-	TCPSynRecv                                    // CTA_TIMEOUT_TCP_SYN_RECV
-	TCPEstablished                                // CTA_TIMEOUT_TCP_ESTABLISHED
-	TCPFinWait                                    // CTA_TIMEOUT_TCP_FIN_WAIT
-	TCPCloseWait                                  // CTA_TIMEOUT_TCP_CLOSE_WAIT
-	TCPLastAck                                    // CTA_TIMEOUT_TCP_LAST_ACK
-	TCPTimeWait                                   // CTA_TIMEOUT_TCP_TIME_WAIT
-	TCPClose                                      // CTA_TIMEOUT_TCP_CLOSE
-	TCPSynSent2                                   // CTA_TIMEOUT_TCP_SYN_SENT2: both ends have sent a SYN
+	TCPSynSent     State = conntrack.ProtocolTCP<<8 + iota + 1 // CTA_TIMEOUT_TCP_SYN_SENT
+	TCPSynRecv                                                 // CTA_TIMEOUT_TCP_SYN_RECV
+	TCPEstablished                                             // CTA_TIMEOUT_TCP_ESTABLISHED
+	TCPFinWait                                                 // CTA_TIMEOUT_TCP_FIN_WAIT
+	TCPCloseWait                                               // CTA_TIMEOUT_TCP_CLOSE_WAIT
+	TCPLastAck                                                 // CTA_TIMEOUT_TCP_LAST_ACK
+	TCPTimeWait                                                // CTA_TIMEOUT_TCP_TIME_WAIT
+	TCPClose                                                   // CTA_TIMEOUT_TCP_CLOSE
+	TCPSynSent2                                                // CTA_TIMEOUT_TCP_SYN_SENT2: both ends have sent a SYN
 
 	// TCPRetrans (CTA_TIMEOUT_TCP_RETRANS) is an upper limit in any state, once
 	// a segment was sent net.netfilter.nf_conntrack_tcp_max_retrans times
@@ -68,7 +57,7 @@ const (
 const (
 	// UDPUnreplied (CTA_TIMEOUT_UDP_UNREPLIED) holds until packets have been seen
 	// in both directions, and for the first two seconds of the flow.
-	UDPUnreplied State = protoUDP<<8 + iota + 1
+	UDPUnreplied State = conntrack.ProtocolUDP<<8 + iota + 1
 	// UDPReplied (CTA_TIMEOUT_UDP_REPLIED) holds after that.
 	UDPReplied
 )
@@ -76,44 +65,44 @@ const (
 // The timeouts of DCCP (enum ctattr_timeout_dccp). Current kernels do not track
 // DCCP any more, 6.18 for one, and answer EOPNOTSUPP.
 const (
-	DCCPRequest  State = protoDCCP<<8 + iota + 1 // CTA_TIMEOUT_DCCP_REQUEST
-	DCCPRespond                                  // CTA_TIMEOUT_DCCP_RESPOND
-	DCCPPartOpen                                 // CTA_TIMEOUT_DCCP_PARTOPEN
-	DCCPOpen                                     // CTA_TIMEOUT_DCCP_OPEN
-	DCCPCloseReq                                 // CTA_TIMEOUT_DCCP_CLOSEREQ
-	DCCPClosing                                  // CTA_TIMEOUT_DCCP_CLOSING
-	DCCPTimeWait                                 // CTA_TIMEOUT_DCCP_TIMEWAIT
+	DCCPRequest  State = conntrack.ProtocolDCCP<<8 + iota + 1 // CTA_TIMEOUT_DCCP_REQUEST
+	DCCPRespond                                               // CTA_TIMEOUT_DCCP_RESPOND
+	DCCPPartOpen                                              // CTA_TIMEOUT_DCCP_PARTOPEN
+	DCCPOpen                                                  // CTA_TIMEOUT_DCCP_OPEN
+	DCCPCloseReq                                              // CTA_TIMEOUT_DCCP_CLOSEREQ
+	DCCPClosing                                               // CTA_TIMEOUT_DCCP_CLOSING
+	DCCPTimeWait                                              // CTA_TIMEOUT_DCCP_TIMEWAIT
 )
 
 // The timeouts of GRE (enum ctattr_timeout_gre).
 const (
-	GREUnreplied State = protoGRE<<8 + iota + 1 // CTA_TIMEOUT_GRE_UNREPLIED: packets in one direction
-	GREReplied                                  // CTA_TIMEOUT_GRE_REPLIED: packets in both
+	GREUnreplied State = conntrack.ProtocolGRE<<8 + iota + 1 // CTA_TIMEOUT_GRE_UNREPLIED: packets in one direction
+	GREReplied                                               // CTA_TIMEOUT_GRE_REPLIED: packets in both
 )
 
 // The timeout of ICMPv6 (enum ctattr_timeout_icmpv6).
 const (
-	ICMPv6Timeout State = protoICMPv6<<8 + iota + 1 // CTA_TIMEOUT_ICMPV6_TIMEOUT
+	ICMPv6Timeout State = conntrack.ProtocolICMPv6<<8 + iota + 1 // CTA_TIMEOUT_ICMPV6_TIMEOUT
 )
 
 // The timeouts of SCTP (enum ctattr_timeout_sctp).
 const (
-	SCTPClosed          State = protoSCTP<<8 + iota + 1 // CTA_TIMEOUT_SCTP_CLOSED
-	SCTPCookieWait                                      // CTA_TIMEOUT_SCTP_COOKIE_WAIT
-	SCTPCookieEchoed                                    // CTA_TIMEOUT_SCTP_COOKIE_ECHOED
-	SCTPEstablished                                     // CTA_TIMEOUT_SCTP_ESTABLISHED
-	SCTPShutdownSent                                    // CTA_TIMEOUT_SCTP_SHUTDOWN_SENT
-	SCTPShutdownRecd                                    // CTA_TIMEOUT_SCTP_SHUTDOWN_RECD
-	SCTPShutdownAckSent                                 // CTA_TIMEOUT_SCTP_SHUTDOWN_ACK_SENT
-	SCTPHeartbeatSent                                   // CTA_TIMEOUT_SCTP_HEARTBEAT_SENT
-	SCTPHeartbeatAcked                                  // CTA_TIMEOUT_SCTP_HEARTBEAT_ACKED: current kernels have it and do not use it
+	SCTPClosed          State = conntrack.ProtocolSCTP<<8 + iota + 1 // CTA_TIMEOUT_SCTP_CLOSED
+	SCTPCookieWait                                                   // CTA_TIMEOUT_SCTP_COOKIE_WAIT
+	SCTPCookieEchoed                                                 // CTA_TIMEOUT_SCTP_COOKIE_ECHOED
+	SCTPEstablished                                                  // CTA_TIMEOUT_SCTP_ESTABLISHED
+	SCTPShutdownSent                                                 // CTA_TIMEOUT_SCTP_SHUTDOWN_SENT
+	SCTPShutdownRecd                                                 // CTA_TIMEOUT_SCTP_SHUTDOWN_RECD
+	SCTPShutdownAckSent                                              // CTA_TIMEOUT_SCTP_SHUTDOWN_ACK_SENT
+	SCTPHeartbeatSent                                                // CTA_TIMEOUT_SCTP_HEARTBEAT_SENT
+	SCTPHeartbeatAcked                                               // CTA_TIMEOUT_SCTP_HEARTBEAT_ACKED: current kernels have it and do not use it
 )
 
 // The timeouts of UDP-Lite (enum ctattr_timeout_udplite), which are as those of
 // UDP. They have the same defaults: there is one set for both.
 const (
-	UDPLiteUnreplied State = protoUDPLite<<8 + iota + 1 // CTA_TIMEOUT_UDPLITE_UNREPLIED
-	UDPLiteReplied                                      // CTA_TIMEOUT_UDPLITE_REPLIED
+	UDPLiteUnreplied State = conntrack.ProtocolUDPLite<<8 + iota + 1 // CTA_TIMEOUT_UDPLITE_UNREPLIED
+	UDPLiteReplied                                                   // CTA_TIMEOUT_UDPLITE_REPLIED
 )
 
 // The timeout of all other protocols (enum ctattr_timeout_generic).
@@ -128,10 +117,10 @@ const (
 
 // stateNames are the kernel's names of the attributes, by protocol and type.
 var stateNames = map[uint8][]string{
-	protoICMP: {
+	conntrack.ProtocolICMP: {
 		ICMPTimeout & attribute: "CTA_TIMEOUT_ICMP_TIMEOUT",
 	},
-	protoTCP: {
+	conntrack.ProtocolTCP: {
 		TCPSynSent & attribute:     "CTA_TIMEOUT_TCP_SYN_SENT",
 		TCPSynRecv & attribute:     "CTA_TIMEOUT_TCP_SYN_RECV",
 		TCPEstablished & attribute: "CTA_TIMEOUT_TCP_ESTABLISHED",
@@ -144,11 +133,11 @@ var stateNames = map[uint8][]string{
 		TCPRetrans & attribute:     "CTA_TIMEOUT_TCP_RETRANS",
 		TCPUnack & attribute:       "CTA_TIMEOUT_TCP_UNACK",
 	},
-	protoUDP: {
+	conntrack.ProtocolUDP: {
 		UDPUnreplied & attribute: "CTA_TIMEOUT_UDP_UNREPLIED",
 		UDPReplied & attribute:   "CTA_TIMEOUT_UDP_REPLIED",
 	},
-	protoDCCP: {
+	conntrack.ProtocolDCCP: {
 		DCCPRequest & attribute:  "CTA_TIMEOUT_DCCP_REQUEST",
 		DCCPRespond & attribute:  "CTA_TIMEOUT_DCCP_RESPOND",
 		DCCPPartOpen & attribute: "CTA_TIMEOUT_DCCP_PARTOPEN",
@@ -157,14 +146,14 @@ var stateNames = map[uint8][]string{
 		DCCPClosing & attribute:  "CTA_TIMEOUT_DCCP_CLOSING",
 		DCCPTimeWait & attribute: "CTA_TIMEOUT_DCCP_TIMEWAIT",
 	},
-	protoGRE: {
+	conntrack.ProtocolGRE: {
 		GREUnreplied & attribute: "CTA_TIMEOUT_GRE_UNREPLIED",
 		GREReplied & attribute:   "CTA_TIMEOUT_GRE_REPLIED",
 	},
-	protoICMPv6: {
+	conntrack.ProtocolICMPv6: {
 		ICMPv6Timeout & attribute: "CTA_TIMEOUT_ICMPV6_TIMEOUT",
 	},
-	protoSCTP: {
+	conntrack.ProtocolSCTP: {
 		SCTPClosed & attribute:          "CTA_TIMEOUT_SCTP_CLOSED",
 		SCTPCookieWait & attribute:      "CTA_TIMEOUT_SCTP_COOKIE_WAIT",
 		SCTPCookieEchoed & attribute:    "CTA_TIMEOUT_SCTP_COOKIE_ECHOED",
@@ -175,7 +164,7 @@ var stateNames = map[uint8][]string{
 		SCTPHeartbeatSent & attribute:   "CTA_TIMEOUT_SCTP_HEARTBEAT_SENT",
 		SCTPHeartbeatAcked & attribute:  "CTA_TIMEOUT_SCTP_HEARTBEAT_ACKED",
 	},
-	protoUDPLite: {
+	conntrack.ProtocolUDPLite: {
 		UDPLiteUnreplied & attribute: "CTA_TIMEOUT_UDPLITE_UNREPLIED",
 		UDPLiteReplied & attribute:   "CTA_TIMEOUT_UDPLITE_REPLIED",
 	},

@@ -372,6 +372,9 @@ func (x *exchange) result(m rawMessage) error {
 	i := m.sequence() - x.first
 	x.done = i == x.count-1
 	err := errorResult(m)
+	if err == nil && x.single {
+		return fmt.Errorf("%w: an acknowledgement in place of an answer", ErrMalformed)
+	}
 	if err == nil || x.failed == nil || errors.Is(err, ErrMalformed) {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"math"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/mdlayher/netlink"
 )
@@ -169,8 +170,11 @@ func (e *Encoder) Bytes(typ uint16, v []byte) {
 }
 
 // String appends an attribute that holds s and the NUL byte without which the
-// kernel refuses strings (NLA_NUL_STRING).
+// kernel refuses strings (NLA_NUL_STRING). It would take one within s for the end.
 func (e *Encoder) String(typ uint16, s string) {
+	if strings.IndexByte(s, 0) >= 0 {
+		e.fail(fmt.Errorf("attribute %d: there is a NUL byte in %q", typ, s))
+	}
 	v := e.variable(typ, len(s)+1)
 	clear(v[copy(v, s):])
 }

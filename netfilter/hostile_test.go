@@ -463,7 +463,7 @@ func TestSequenceWrap(t *testing.T) {
 			last = c.seq + count
 		}
 		h.send(ack(last))
-		require.NoError(t, c.DoBatch(request(0, count), nil), "%d before the last", before)
+		require.NoError(t, c.DoBatch(request(0, count), func(int, error) {}), "%d before the last", before)
 		m, _, err := nextMessage(h.receive())
 		require.NoError(t, err)
 		require.Equal(t, last-count+1, m.sequence())
@@ -536,4 +536,18 @@ func TestReceiverEnds(t *testing.T) {
 	go func() { ended <- r.Receive(none) }()
 	require.NoError(t, c.Close())
 	require.ErrorIs(t, <-ended, fs.ErrClosed)
+}
+
+// TestAcknowledgementForAnswer asserts that a request for an answer does not end
+// well without one.
+func TestAcknowledgementForAnswer(t *testing.T) {
+	t.Parallel()
+	c, h := dialHostile(t)
+	h.send(ack(1))
+	err := c.Do(request(0, 1), func(Message) error {
+		t.Error("no message was sent")
+		return nil
+	})
+	require.ErrorIs(t, err, ErrMalformed)
+	requireUsable(t, c, h)
 }
