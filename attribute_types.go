@@ -11,7 +11,8 @@ import (
 type Helper struct {
 	// Name is the kernel's name of the helper, such as ftp.
 	Name string
-	// Info is private to the helper. Most take and give none.
+	// Info is private to the helper (CTA_HELP_INFO, Linux 3.5): to those in user
+	// space; those of the kernel take and give none.
 	Info []byte
 }
 
@@ -71,7 +72,7 @@ type Counter struct {
 	Bytes uint64
 }
 
-// Timestamp says when a flow began and ended (CTA_TIMESTAMP), if the sysctl
+// Timestamp says when a flow began and ended (CTA_TIMESTAMP, Linux 2.6.38), if the sysctl
 // net.netfilter.nf_conntrack_timestamp was set when it began. Times are the zero
 // Time where the kernel gave none; a flow has an end only in its
 // EventDestroy. What it is overdue, some milliseconds, the kernel takes off the
@@ -82,12 +83,12 @@ type Timestamp struct {
 }
 
 // Security is the security context of a flow's packets, as SELinux or another
-// security module names it (CTA_SECCTX).
+// security module names it (CTA_SECCTX, Linux 2.6.37). It cannot be set.
 type Security string
 
 // SequenceAdjust says how TCP sequence numbers of one direction are shifted,
 // since a helper changed the length of what was sent (CTA_SEQ_ADJ_ORIG,
-// CTA_SEQ_ADJ_REPLY).
+// CTA_SEQ_ADJ_REPLY, Linux 2.6.24).
 type SequenceAdjust struct {
 	// Direction is true for the reply direction.
 	Direction bool

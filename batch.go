@@ -54,8 +54,13 @@ func (e *BatchError) Unwrap() []error {
 }
 
 // CreateBatch adds flows to the table, many with one system call. Each is
-// attempted, as by Create; if any fails, the error is a *BatchError.
+// attempted, as by Create; if any fails, the error is a *BatchError. Those with
+// TupleMaster come last, so that their masters may be among the others.
 func (c *Conn) CreateBatch(flows []Flow) error { return c.doAll(opCreate, flows) }
+
+// CreateOrUpdateBatch adds or changes flows, many with one system call, in the
+// manner of CreateBatch: each as by CreateOrUpdate.
+func (c *Conn) CreateOrUpdateBatch(flows []Flow) error { return c.doAll(opPut, flows) }
 
 // UpdateBatch changes flows, many with one system call. Each is attempted, as by
 // Update; if any fails, the error is a *BatchError.
@@ -68,8 +73,12 @@ func (c *Conn) DeleteBatch(flows []Flow) error { return c.doAll(opDelete, flows)
 func (c *Conn) doAll(o op, flows []Flow) error {
 	b := c.newBatch(o)
 	defer b.free()
-	for i := range flows {
-		b.add(i, &flows[i])
+	for _, expected := range []bool{false, true} {
+		for i := range flows {
+			if flows[i].TupleMaster.filled() == expected {
+				b.add(i, &flows[i])
+			}
+		}
 	}
 	b.flush()
 	if o.adds() {
@@ -231,7 +240,8 @@ func (b *batch) fail(p batchFlow, err error) {
 }
 
 // DeleteFunc removes the flows that f selects and for which match returns true,
-// and returns how many it removed. It does so while it streams the table, in
+// and returns how many it removed. A nil match is one that always returns true. It
+// does so while it streams the table, in
 // memory that does not depend on the table. The Flow that match is given, with
 // what it points to, is overwritten once match has returned.
 //
@@ -242,6 +252,9 @@ func (b *batch) fail(p batchFlow, err error) {
 // end. The end of ctx, or an error of the dump, ends DeleteFunc; what was removed
 // until then is counted. As in a loop over Flows, a flow may come to match twice.
 func (c *Conn) DeleteFunc(ctx context.Context, f Filter, match func(*Flow) bool) (deleted int, err error) {
+	if match == nil {
+		match = func(*Flow) bool { return true }
+	}
 	deleted, err = c.deleteFunc(ctx, &f, match)
 	return deleted, opError("delete flows", err)
 }
@@ -261,6 +274,9 @@ func (c *Conn) deleteFunc(ctx context.Context, f *Filter, match func(*Flow) bool
 // flow's, whatever they are. For the rest, the notes about DeleteFunc hold, but that a flow which replaced
 // another one is changed in its place.
 func (c *Conn) UpdateFunc(ctx context.Context, f Filter, change func(*Flow) (Flow, bool)) (updated int, err error) {
+	if change == nil {
+		return 0, opError("update flows", ErrNoChange)
+	}
 	updated, err = c.sweep(ctx, opUpdate, &f, func(flow *Flow) (Flow, bool) {
 		update, ok := change(flow)
 		update.TupleOrig, update.TupleReply, update.Zone = flow.TupleOrig, flow.TupleReply, flow.Zone

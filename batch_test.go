@@ -390,3 +390,37 @@ func TestUpdateFuncRefused(t *testing.T) {
 		require.Equal(t, i%7 > 1, f.Mark >= n, "flow %d", i)
 	}
 }
+
+// TestCreateBatchOfMasters puts a table back whose expected flows stand before
+// their masters.
+func TestCreateBatchOfMasters(t *testing.T) {
+	t.Parallel()
+	c := dial(t, nstest.New(t))
+	flows := manyFlows(500)
+	for i := range 250 {
+		flows[i].TupleMaster = flows[499-i].TupleOrig
+	}
+	require.NoError(t, c.CreateBatch(flows))
+	dumped, err := c.Dump(nil)
+	require.NoError(t, err)
+	require.NoError(t, c.Flush())
+	require.NoError(t, c.CreateBatch(dumped))
+	require.ErrorIs(t, c.CreateBatch(dumped), unix.EEXIST)
+	require.NoError(t, c.Flush())
+
+	plain := manyFlows(20)
+	require.NoError(t, c.CreateOrUpdateBatch(plain[:10]))
+	for i := range plain {
+		plain[i].Mark = 7
+	}
+	require.NoError(t, c.CreateOrUpdateBatch(plain))
+	marked, err := c.DumpFilter(conntrack.Filter{Mark: 7, Mask: 0xff}, nil)
+	require.NoError(t, err)
+	require.Len(t, marked, 20)
+
+	_, err = c.UpdateFunc(t.Context(), conntrack.Filter{}, nil)
+	require.ErrorIs(t, err, conntrack.ErrNoChange)
+	deleted, err := c.DeleteFunc(t.Context(), conntrack.Filter{Mark: 7, Mask: 0xff}, nil)
+	require.NoError(t, err)
+	require.Equal(t, 20, deleted)
+}

@@ -326,7 +326,12 @@ func (c *Conn) get(f *Flow, typ netfilter.MessageType) (Flow, error) {
 
 // Update changes the flow that has one of the tuples of f, and its zone: those
 // of its fields that are not zero in f. The kernel takes no change of the
-// tuples or the zone, and TupleMaster must be empty.
+// tuples or the zone, and TupleMaster and NAT must be empty.
+//
+// A flow from Get or Dump, changed and given to Update, carries more than the
+// change: it puts timeout, status and state back to what they were, or fails with
+// EBUSY if the flow has got more flags meanwhile. Give Update a tuple, the zone and
+// the change: Flow{TupleOrig: f.TupleOrig, Zone: f.Zone, Mark: 5}.
 //
 // If Status is not zero, it must hold StatusExpected, StatusSeenReply and
 // StatusAssured where the flow has them, or the kernel answers EBUSY. Changes of
@@ -376,6 +381,11 @@ func (c *Conn) flush(name string, k *kernelFilter) error {
 
 // StatsGlobal returns how full the table is.
 func (c *Conn) StatsGlobal() (StatsGlobal, error) {
+	s, err := c.statsGlobal()
+	return s, opError("get global statistics", err)
+}
+
+func (c *Conn) statsGlobal() (StatsGlobal, error) {
 	r := newRequest()
 	defer r.free()
 	r.enc.Message(netfilter.Header{
@@ -386,5 +396,5 @@ func (c *Conn) StatsGlobal() (StatsGlobal, error) {
 	err := c.sockets.request.Do(&r.enc, func(m netfilter.Message) error {
 		return s.unmarshal(m.Attributes)
 	})
-	return s, opError("get global statistics", err)
+	return s, err
 }

@@ -171,8 +171,8 @@ func (c *Conn) Flows(ctx context.Context, f Filter, opts *DumpOptions) iter.Seq2
 
 // Dying returns an iterator over the flows that were removed from the table but
 // wait for their EventDestroy to be delivered, to a listener with
-// netlink.BroadcastError whose buffer is full (the kernel's dying list), in the
-// manner of Flows. Most of the time there are none.
+// netlink.BroadcastError whose buffer is full (the kernel's dying list, Linux 3.8),
+// in the manner of Flows. Most of the time there are none.
 func (c *Conn) Dying(ctx context.Context) iter.Seq2[Flow, error] {
 	return c.list(ctx, ctGetDying, "dump dying flows")
 }
@@ -222,9 +222,9 @@ const maxDumpSize = 1 << 24
 func (c *Conn) DumpFilter(f Filter, opts *DumpOptions) ([]Flow, error) {
 	var flows []Flow
 	if f == (Filter{}) {
-		s, err := c.StatsGlobal()
+		s, err := c.statsGlobal()
 		if err != nil {
-			return nil, err
+			return nil, opError("dump flows", err)
 		}
 		// Some more may come in the meantime.
 		flows = make([]Flow, 0, min(s.Entries, maxDumpSize)*33/32+16)

@@ -21,9 +21,11 @@ var (
 	ErrUpdateNAT = errors.New("what a flow is translated into cannot be changed: leave NAT empty")
 	// ErrBadNAT: a NATRange is no range, or not of the flow's family.
 	ErrBadNAT = errors.New("bad NAT range")
-	// ErrBadLabels: the length of Labels is no multiple of 4, or LabelsMask is
-	// not as long.
-	ErrBadLabels = errors.New("the length of labels is a multiple of 4, and their mask is as long as they are")
+	// ErrBadLabels: the length of Labels is no multiple of 4, or LabelsMask is not
+	// as long. (To more than 16 bytes the kernel answers ERANGE.)
+	ErrBadLabels = errors.New("labels are 4, 8, 12 or 16 bytes, and their mask is as long as they are")
+	// ErrTwoZones: a new flow has more than one zone.
+	ErrTwoZones = errors.New("a flow has one zone: that for both directions, or one for the original or the reply direction")
 	// ErrBadIPTuple: a tuple lacks an address, or not all addresses are IPv4 or
 	// all IPv6.
 	ErrBadIPTuple = errors.New("a tuple needs two addresses, and all addresses must be of the same family")
@@ -38,6 +40,8 @@ var (
 	ErrExpectTimeout = fmt.Errorf("the timeout of an expectation is 1 to %d seconds", maxExpectTimeout)
 	// ErrFilterSelectsNothing: no flow can agree with all fields of a Filter.
 	ErrFilterSelectsNothing = errors.New("the filter contradicts itself")
+	// ErrNoChange: UpdateFunc was called without a function.
+	ErrNoChange = errors.New("updating needs a function that says what to change")
 	// ErrNoWorkers: Listen was called with 0 workers.
 	ErrNoWorkers = errors.New("listening needs at least one worker")
 	// ErrListening: Listen was called twice.

@@ -38,7 +38,7 @@ type Expect struct {
 	// HelpName is the master's helper; kernels ignore it in CreateExpect (seen
 	// from 6.1 to 6.18).
 	// Function is the kernel's function that is called for the expected flow's
-	// first packet (CTA_EXPECT_FN), such as nat-follow-master.
+	// first packet (CTA_EXPECT_FN, Linux 3.4), such as nat-follow-master.
 	HelpName, Function string
 
 	// Flags are ExpectPermanent and the like. Class is the number of the helper's
@@ -49,7 +49,7 @@ type Expect struct {
 	NAT ExpectNAT
 }
 
-// ExpectNAT says how the expected flow is translated (CTA_EXPECT_NAT).
+// ExpectNAT says how the expected flow is translated (CTA_EXPECT_NAT, Linux 3.4).
 type ExpectNAT struct {
 	// Direction is true if the expected flow goes in the master's reply
 	// direction.

@@ -183,6 +183,15 @@ func (f *Flow) unmarshalOther(d *netfilter.Decoder, typ uint16, v []byte, s *sla
 // marshalNew appends what a new flow has. The other methods append to the same
 // message.
 func (f *Flow) marshalNew(e *netfilter.Encoder, family netfilter.ProtoFamily) error {
+	zones := 0
+	for _, zone := range [...]uint16{f.Zone, f.TupleOrig.Zone, f.TupleReply.Zone} {
+		if zone != 0 {
+			zones++
+		}
+	}
+	if zones > 1 {
+		return ErrTwoZones
+	}
 	nat, reply, err := f.translation(family)
 	if err != nil {
 		return err

@@ -450,8 +450,8 @@ func TestRefused(t *testing.T) {
 		{"create with unknown helper", create, nil, func(f *conntrack.Flow) { f.Helper.Name = "nonesuch" }, unix.EOPNOTSUPP},
 		{"create with long helper", create, nil, func(f *conntrack.Flow) { f.Helper.Name = strings.Repeat("x", 16) }, unix.EINVAL},
 		{"create with helper of another protocol", create, nil, func(f *conntrack.Flow) { f.Helper.Name = "tftp" }, unix.EOPNOTSUPP},
-		{"create with zone twice", create, nil, func(f *conntrack.Flow) { f.Zone, f.TupleOrig.Zone = 1, 2 }, unix.EINVAL},
-		{"create with a zone in each direction", create, nil, func(f *conntrack.Flow) { f.TupleOrig.Zone, f.TupleReply.Zone = 1, 2 }, unix.EINVAL},
+		{"create with zone twice", create, nil, func(f *conntrack.Flow) { f.Zone, f.TupleOrig.Zone = 1, 2 }, conntrack.ErrTwoZones},
+		{"create with a zone in each direction", create, nil, func(f *conntrack.Flow) { f.TupleOrig.Zone, f.TupleReply.Zone = 1, 2 }, conntrack.ErrTwoZones},
 		{"create with too many labels", create, nil, func(f *conntrack.Flow) { f.Labels = make([]byte, 20) }, unix.ERANGE},
 
 		{"update what is not there", update, nil, none, unix.ENOENT},

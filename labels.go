@@ -2,6 +2,7 @@ package conntrack
 
 import (
 	"bufio"
+	"fmt"
 	"io"
 	"os"
 	"slices"
@@ -37,6 +38,9 @@ func (f *Flow) SetLabel(bit int) { f.changeLabel(bit, true) }
 func (f *Flow) ClearLabel(bit int) { f.changeLabel(bit, false) }
 
 func (f *Flow) changeLabel(bit int, on bool) {
+	if bit < 0 || bit >= labelBits {
+		panic(fmt.Sprintf("conntrack: label %d, there are 0 to %d", bit, labelBits-1))
+	}
 	// Copies, since copies of f share the slices.
 	f.Labels = labelSet(f.Labels)
 	f.LabelsMask = labelSet(f.LabelsMask)

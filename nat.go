@@ -16,7 +16,7 @@ type NAT struct {
 }
 
 // A NATRange is the addresses and ports from which the kernel chooses one that
-// no other flow uses. They are of the flow's family.
+// no other flow uses. They are of the flow's family; IPv6 takes Linux 3.7.
 type NATRange struct {
 	// The first and the last address. An invalid MaxAddr is MinAddr. Without
 	// MinAddr only ports are translated.
@@ -98,11 +98,11 @@ func (r NATRange) complete(family netfilter.ProtoFamily) (NATRange, error) {
 	if addrs != (IPTuple{}) {
 		f, err := addrs.family()
 		if err != nil || f != family {
-			return r, fmt.Errorf("%w: the addresses %s to %s are not of the flow's family", ErrBadNAT, r.MinAddr, r.MaxAddr)
+			return r, fmt.Errorf("%w: its addresses are not all of the flow's family", ErrBadNAT)
 		}
 	}
 	if r.MaxAddr.Less(r.MinAddr) || r.MaxPort < r.MinPort || r.MaxPort != 0 && r.MinPort == 0 {
-		return r, fmt.Errorf("%w: %s:%d to %s:%d is no range", ErrBadNAT, r.MinAddr, r.MinPort, r.MaxAddr, r.MaxPort)
+		return r, fmt.Errorf("%w: the last address or port comes before the first", ErrBadNAT)
 	}
 	return r, nil
 }

@@ -3,6 +3,7 @@
 package conntrack_test
 
 import (
+	"encoding/json"
 	"net"
 	"net/netip"
 	"testing"
@@ -199,28 +200,46 @@ func TestNATOfEcho(t *testing.T) {
 // take none of its segments for invalid, however large the window.
 func TestTCPRestored(t *testing.T) {
 	t.Parallel()
-	ns := nstest.New(t)
-	c := dial(t, ns)
-	p := ns.TCP(client4, server4)
-	p.Send([]byte("ping"))
-	p.Reply([]byte("pong"))
-	before := dumpOne(t, c)
-	require.NotZero(t, before.ProtoInfo.TCP.OriginalWindowScale)
-	line, err := conntrack.ParseFlow(before.Text(conntrack.TextOptions{Lossless: true}))
-	require.NoError(t, err)
-	require.NoError(t, c.Delete(before))
-	create(t, c, line)
-	after := dumpOne(t, c)
-	require.Equal(t, before.ProtoInfo, after.ProtoInfo)
+	for name, keep := range map[string]func(f conntrack.Flow) (conntrack.Flow, error){
+		"flow": func(f conntrack.Flow) (conntrack.Flow, error) { return f, nil },
+		"line": func(f conntrack.Flow) (conntrack.Flow, error) { return conntrack.ParseFlow(f.String()) },
+		"lossless line": func(f conntrack.Flow) (conntrack.Flow, error) {
+			return conntrack.ParseFlow(f.Text(conntrack.TextOptions{Lossless: true}))
+		},
+		"JSON": func(f conntrack.Flow) (again conntrack.Flow, err error) {
+			b, err := json.Marshal(f)
+			require.NoError(t, err)
+			return again, json.Unmarshal(b, &again)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ns := nstest.New(t)
+			c := dial(t, ns)
+			p := ns.TCP(client4, server4)
+			p.Send([]byte("ping"))
+			p.Reply([]byte("pong"))
+			before := dumpOne(t, c)
+			require.NotZero(t, before.ProtoInfo.TCP.OriginalWindowScale)
+			kept, err := keep(before)
+			require.NoError(t, err)
+			require.NoError(t, c.Delete(before))
+			create(t, c, kept)
+			after := dumpOne(t, c)
+			if name != "line" { // which does not tell the window scale
+				require.Equal(t, before.ProtoInfo, after.ProtoInfo)
+			}
 
-	p.Send(make([]byte, 8<<20))
-	p.Reply(make([]byte, 8<<20))
-	stats, err := c.Stats()
-	require.NoError(t, err)
-	for _, s := range stats {
-		require.Zero(t, s.Invalid, "packets of another connection than the one that was put back")
+			p.Send(make([]byte, 8<<20))
+			p.Reply(make([]byte, 8<<20))
+			stats, err := c.Stats()
+			require.NoError(t, err)
+			for _, s := range stats {
+				require.Zero(t, s.Invalid, "packets of another connection than the one that was put back")
+			}
+			require.Equal(t, after.ID, dumpOne(t, c).ID)
+		})
 	}
-	require.Equal(t, after.ID, dumpOne(t, c).ID)
 }
 
 // TestNATRestored puts flows back that a rule made the kernel translate, of

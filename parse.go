@@ -42,7 +42,11 @@ func ParseEvent(line string) (Event, error) { return TextOptions{}.ParseEvent(li
 //     may or may not be assured. Where the tuples show that NAT changes the
 //     source or the destination, there are the flags for it, and for that NAT was
 //     decided on; so Create makes a flow that is translated. A saved flow without
-//     a timeout is one that is offloaded.
+//     a timeout is one that is offloaded. Options that change, remove or get a flow
+//     say nothing of Status unless they have -u.
+//   - TCP has the flag TCPFlagBeLiberal in both directions, since the line does
+//     not show the window scales: a connection that is created again without them
+//     would have most of its segments taken for invalid.
 //   - Timestamp is of whole seconds, and where only delta-time shows it, Now is
 //     the time that it counts to, or that of the event if the line has it.
 //
@@ -431,6 +435,9 @@ func (r *flowReader) readWord() error {
 	if names, ok := strings.CutPrefix(r.word, labelsKey); ok {
 		return r.readLabels(names)
 	}
+	if r.orig.Proto.Protocol == ProtocolGRE && isProcTimeout(r.word) {
+		return nil
+	}
 	if r.word == "[UNREPLIED]" {
 		r.flow.Status.Value &^= StatusSeenReply
 		return r.once(r.word)
@@ -449,6 +456,17 @@ func (r *flowReader) readWord() error {
 		return err
 	}
 	return r.readFlowWord(key, value)
+}
+
+// isProcTimeout reports whether word is one of those that /proc/net/nf_conntrack
+// has for GRE: the timeouts that the flow has when packets come.
+func isProcTimeout(word string) bool {
+	for _, key := range []string{"timeout=", "stream_timeout="} {
+		if value, ok := strings.CutPrefix(word, key); ok {
+			return isNumber(strings.TrimSuffix(value, ","))
+		}
+	}
+	return false
 }
 
 // cutKey returns the key of a word, with the = that ends it, and the value.

@@ -257,6 +257,9 @@ func (r *flowReader) finishSaved() error {
 	if (r.event == EventNew || r.event == EventUpdate) && r.seen["-u"] && !r.seen["-t"] {
 		f.Status.Value |= StatusOffload
 	}
+	if r.seen["command"] && r.event != EventNew && !r.seen["-u"] {
+		f.Status.Value = 0 // what is to be changed or found says nothing of it
+	}
 	return r.readStateOptions()
 }
 

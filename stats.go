@@ -3,7 +3,7 @@ package conntrack
 import "github.com/ti-mo/conntrack/netfilter"
 
 // Stats are the counters of one CPU, of what happened in the network namespace
-// since it was made (struct ip_conntrack_stat). They wrap round.
+// since it was made (struct ip_conntrack_stat, Linux 3.6). They wrap round.
 type Stats struct {
 	CPUID         uint16
 	Found         uint32 // lookups that found an entry

@@ -79,6 +79,9 @@ type FiveTuple struct {
 	Source, Destination netip.AddrPort
 }
 
+// FiveTuple returns that of f's original direction.
+func (f *Flow) FiveTuple() FiveTuple { return f.TupleOrig.FiveTuple() }
+
 // FiveTuple returns t without its zone.
 func (t Tuple) FiveTuple() FiveTuple {
 	k := FiveTuple{Protocol(t.Proto.Protocol), t.Source(), t.Destination()}

@@ -7,13 +7,9 @@ import (
 	"bytes"
 	"fmt"
 	"net/netip"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -68,26 +64,11 @@ var textLocation = time.FixedZone("EST", -5*60*60)
 // textCommand returns conntrack(8), which has a configuration file of its own.
 func textCommand(t *testing.T, flag string, args ...string) *exec.Cmd {
 	t.Helper()
-	path, err := exec.LookPath("conntrack")
-	if err != nil {
-		path, err = exec.LookPath("/usr/sbin/conntrack")
-	}
-	if ci, _ := strconv.ParseBool(os.Getenv("CI")); err != nil && ci {
-		t.Fatalf("no conntrack command: %v", err)
-	}
-	if err != nil {
-		t.Skipf("no conntrack command: %v", err)
-	}
 	if flag != "" {
 		args = append(args, "-o", flag)
 	}
-	etc := t.TempDir()
-	require.NoError(t, os.Mkdir(filepath.Join(etc, "xtables"), 0o755))
-	require.NoError(t, os.WriteFile(filepath.Join(etc, "xtables", "connlabel.conf"), []byte(textLabelFile), 0o600))
-	const script = `mount --bind "$0" /etc && exec "$@"`
-	cmd := exec.Command("sh", append([]string{"-c", script, etc, path}, args...)...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
-	cmd.Env = append(os.Environ(), "TZ="+textZone)
+	cmd := nstest.ConntrackWithLabels(t, textLabelFile, args...)
+	cmd.Env = append(cmd.Environ(), "TZ="+textZone)
 	return cmd
 }
 

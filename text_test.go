@@ -423,7 +423,7 @@ func TestParseOptions(t *testing.T) {
 		"conntrack --create conntrack --timeout=10 --protonum 6 --orig-src '192.0.2.1' --dst=\"192.0.2.2\" --orig-port-src 1 --orig-port-dst=2": flow(func(*Flow) {}),
 		"-I -t 10 -u SEEN_REPLY,ASSURED -p tcp -s 192.0.2.1 -d 192.0.2.2 --sport 1 --dport 2 --state LAST_ACK -w 5 --mark 0x10/0xff": flow(func(f *Flow) {
 			f.Status.Value |= StatusSeenReply | StatusAssured
-			f.ProtoInfo.TCP = &ProtoInfoTCP{State: TCPStateLastAck}
+			f.ProtoInfo.setTCPState(TCPStateLastAck)
 			f.Zone, f.Mark, f.MarkMask = 5, 0x10, 0xff
 		}),
 		"-I -t 10 -p tcp -s 192.0.2.1 -d 192.0.2.2 --sport 1 --dport 2 -n 198.51.100.1:80": flow(func(f *Flow) {
@@ -438,10 +438,10 @@ func TestParseOptions(t *testing.T) {
 			f.TupleReply.IP.SourceAddress = to
 		}),
 		"-D -p tcp -s 192.0.2.1 -d 192.0.2.2 --sport 1 --dport 2": flow(func(f *Flow) {
-			f.Timeout, f.TupleReply = 0, Tuple{}
+			f.Timeout, f.TupleReply, f.Status = 0, Tuple{}, Status{}
 		}),
 		"-U -p tcp -s 192.0.2.1 -d 192.0.2.2 --sport 1 --dport 2 -m 7 --label-add zero,last --label-del thir-teen": flow(func(f *Flow) {
-			f.Timeout, f.TupleReply, f.Mark = 0, Tuple{}, 7
+			f.Timeout, f.TupleReply, f.Mark, f.Status = 0, Tuple{}, 7, Status{}
 			f.SetLabel(0)
 			f.SetLabel(127)
 			f.ClearLabel(14)
@@ -546,4 +546,22 @@ func BenchmarkParseFlow(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// TestParseProcGRE reads what /proc/net/nf_conntrack has for GRE alone.
+func TestParseProcGRE(t *testing.T) {
+	t.Parallel()
+	for line, want := range map[string]string{
+		"ipv4     2 gre      47 100 timeout=30, stream_timeout=180 src=192.0.2.9 dst=192.0.2.1 srckey=0x0 dstkey=0xbeef " +
+			"[UNREPLIED] src=192.0.2.1 dst=192.0.2.9 srckey=0xbeef dstkey=0x0 mark=0 zone=0 use=2": "gre      47 100 src=192.0.2.9 dst=192.0.2.1 srckey=0x0 dstkey=0xbeef " +
+			"[UNREPLIED] src=192.0.2.1 dst=192.0.2.9 srckey=0xbeef dstkey=0x0 mark=0 use=2",
+		"ipv6     10 udp      17 29 src=fe80:0000:0000:0000:0000:0000:0000:0001 dst=0000:0000:0000:0000:0000:0000:0000:0001 sport=1 dport=2 " +
+			"src=0000:0000:0000:0000:0000:0000:0000:0001 dst=fe80:0000:0000:0000:0000:0000:0000:0001 sport=2 dport=1 [ASSURED] mark=0 use=1": "udp      17 29 src=fe80::1 dst=::1 sport=1 dport=2 src=::1 dst=fe80::1 sport=2 dport=1 [ASSURED] mark=0 use=1",
+	} {
+		f, err := ParseFlow(line)
+		require.NoError(t, err)
+		require.Equal(t, want, f.String())
+	}
+	_, err := ParseFlow("udp 17 29 timeout=30, src=192.0.2.9 dst=192.0.2.1 sport=1 dport=2")
+	require.ErrorContains(t, err, "timeout=30,")
 }

@@ -108,7 +108,12 @@ func (p *ProtoInfo) sctpState() (uint8, bool) {
 	return p.SCTP.State, true
 }
 
-func (p *ProtoInfo) setTCPState(s uint8)  { p.TCP = &ProtoInfoTCP{State: s} }
+// setTCPState sets a state of which nothing else is known: without the window
+// scales, a strict tracking would take most segments for invalid.
+func (p *ProtoInfo) setTCPState(s uint8) {
+	const liberal = TCPFlagBeLiberal << 8
+	p.TCP = &ProtoInfoTCP{State: s, OriginalFlags: liberal, ReplyFlags: liberal}
+}
 func (p *ProtoInfo) setDCCPState(s uint8) { p.DCCP = &ProtoInfoDCCP{State: s} }
 func (p *ProtoInfo) setSCTPState(s uint8) { p.SCTP = &ProtoInfoSCTP{State: s} }
 

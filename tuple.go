@@ -13,7 +13,7 @@ type Tuple struct {
 	Proto ProtoTuple
 
 	// Zone is the zone of this direction alone, 0 for the default zone or where
-	// the flow's zone holds for both directions (CTA_TUPLE_ZONE).
+	// the flow's zone holds for both directions (CTA_TUPLE_ZONE, Linux 4.3).
 	Zone uint16
 }
 

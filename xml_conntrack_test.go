@@ -18,7 +18,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -45,7 +44,7 @@ import (
 //
 //	-o xml
 //	  ICMP              no type, code, id: compared in the other formats
-//	  SCTP              the state has the name of the TCP state with its number
+//	  SCTP, DCCP        the state has the name of the TCP state with its number
 //	  expectations      no id, function, NAT or zone
 //	  <when>            seconds, local time, weekday from 1 for Sunday
 //	  -L dying, -G      the element conntrack is not closed
@@ -87,68 +86,24 @@ var labelNames = func() (names []string) {
 	return names
 }()
 
-// withLabels runs its arguments where /etc has nothing but connlabel.conf.
-const withLabels = `mount -t tmpfs tmpfs /etc && mkdir /etc/xtables && echo "$LABELS" >/etc/xtables/connlabel.conf && exec "$@"`
-
-// administratorsCommand returns the path of a command, and skips the test where
-// there is none. In CI, which the environment variable CI tells, that is a failure
-// on systems that can have it: the kernels' virtual machines have no commands.
-func administratorsCommand(t *testing.T, name string) string {
-	t.Helper()
-	nstest.Require(t)
-	path, err := exec.LookPath(name)
-	if err != nil {
-		// Not everybody has the administrator's commands in the path.
-		path, err = exec.LookPath("/usr/sbin/" + name)
+// labelFile is that file.
+var labelFile = func() string {
+	var file strings.Builder
+	for bit, name := range labelNames {
+		fmt.Fprintln(&file, bit, name)
 	}
-	if err == nil {
-		return path
-	}
-	_, noDebian := exec.LookPath("dpkg")
-	if ci, _ := strconv.ParseBool(os.Getenv("CI")); ci && noDebian == nil {
-		require.NoError(t, err)
-	}
-	t.Skipf("no %s command: %v", name, err)
-	return ""
-}
+	return file.String()
+}()
 
-// needConntrack returns the path of conntrack(8), and skips the test if it is not
-// the one whose shortcomings are known.
-func needConntrack(t *testing.T) string {
-	t.Helper()
-	path := administratorsCommand(t, "conntrack")
-	conntrackVersion.Do(func() {
-		output, err := exec.Command(path, "--version").Output()
-		require.NoError(t, err)
-		conntrackVersion.printed = string(output)
-	})
-	if !strings.HasPrefix(conntrackVersion.printed, "conntrack v1.4.7 ") {
-		t.Skipf("needs conntrack v1.4.7, not %s", conntrackVersion.printed)
-	}
-	return path
-}
-
-var conntrackVersion struct {
-	sync.Once
-	printed string
-}
-
-// conntrackCommand returns a conntrack(8) that is to be started inside of NS.Do. It knows
-// labelNames where its arguments are about labels.
+// conntrackCommand returns a conntrack(8) that is to be started inside of NS.Do.
+// It knows labelNames where its arguments are about labels.
 func conntrackCommand(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
-	path := needConntrack(t)
-	cmd := exec.Command(path, args...)
-	env := []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "TZ=UTC", "LC_ALL=C"}
+	cmd := exec.Command(nstest.NeedConntrack(t), args...)
 	if strings.Contains(strings.Join(args, " "), "label") {
-		cmd = exec.Command("unshare", append([]string{"--mount", "sh", "-c", withLabels, "sh", path}, args...)...)
-		var names strings.Builder
-		for bit, name := range labelNames {
-			fmt.Fprintln(&names, bit, name)
-		}
-		env = append(env, "LABELS="+names.String())
+		cmd = nstest.ConntrackWithLabels(t, labelFile, args...)
 	}
-	cmd.Env = env
+	cmd.Env = append(cmd.Environ(), "TZ=UTC", "LC_ALL=C")
 	return cmd
 }
 
@@ -375,8 +330,11 @@ func hasPorts(t *conntrack.Tuple) bool {
 
 // xmlState is the name of a state with -o xml, which has only those of TCP.
 func xmlState(p conntrack.ProtoInfo) string {
-	if p.SCTP != nil {
+	switch {
+	case p.SCTP != nil:
 		return conntrack.TCPState(p.SCTP.State).String()
+	case p.DCCP != nil:
+		return conntrack.TCPState(p.DCCP.State).String()
 	}
 	return textState(p)
 }
@@ -689,7 +647,7 @@ func listedLines(listed string, line func(string) string) []string {
 // TestConntrackListsTraffic lets conntrack(8) list what packets made.
 func TestConntrackListsTraffic(t *testing.T) {
 	t.Parallel()
-	needConntrack(t)
+	nstest.NeedConntrack(t)
 	const (
 		tcp, udp, sctp = unix.IPPROTO_TCP, unix.IPPROTO_UDP, unix.IPPROTO_SCTP
 		label          = 0x80
@@ -941,7 +899,7 @@ func listenTCP(t *testing.T, ns *nstest.NS, addr netip.AddrPort) {
 // for nftables cannot express.
 func nft(t *testing.T, ns *nstest.NS, rule string) {
 	t.Helper()
-	cmd := exec.Command(administratorsCommand(t, "nft"), "-f", "-")
+	cmd := exec.Command(nstest.Command(t, "nft"), "-f", "-")
 	cmd.Stdin = strings.NewReader("table inet zones { chain out { type filter hook output priority raw; " + rule + "; }; }")
 	var output bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &output, &output
@@ -953,7 +911,7 @@ func nft(t *testing.T, ns *nstest.NS, rule string) {
 // each attribute and in each protocol.
 func TestConntrackListsCreated(t *testing.T) {
 	t.Parallel()
-	needConntrack(t)
+	nstest.NeedConntrack(t)
 	const tcp, udp, sctp, gre = unix.IPPROTO_TCP, unix.IPPROTO_UDP, unix.IPPROTO_SCTP, unix.IPPROTO_GRE
 	base := flowBetween(udp, client4, server4)
 	base6 := flowBetween(udp, client6, server6)
@@ -1125,7 +1083,7 @@ func everyProtocol() (flows []conntrack.Flow) {
 // its manual has for it.
 func TestConntrackCreates(t *testing.T) {
 	t.Parallel()
-	needConntrack(t)
+	nstest.NeedConntrack(t)
 	const (
 		ends   = "-s 10.0.0.1 -d 10.0.0.2 "
 		ends6  = "-s 2001:db8::1 -d 2001:db8::2 "
@@ -1290,7 +1248,7 @@ func TestConntrackCreates(t *testing.T) {
 // they were, but for what its format leaves out.
 func TestConntrackReloads(t *testing.T) {
 	t.Parallel()
-	needConntrack(t)
+	nstest.NeedConntrack(t)
 	const tcp, udp, sctp = unix.IPPROTO_TCP, unix.IPPROTO_UDP, unix.IPPROTO_SCTP
 	ns := nstest.New(t)
 	c := dial(t, ns)
@@ -1336,7 +1294,7 @@ func flowsByTuple(t *testing.T, c *conntrack.Conn) map[conntrack.Tuple]conntrack
 // TestConntrackGets compares what conntrack -G and Get return.
 func TestConntrackGets(t *testing.T) {
 	t.Parallel()
-	needConntrack(t)
+	nstest.NeedConntrack(t)
 	ns := nstest.New(t, nstest.Accounting(), nstest.Timestamps())
 	c := dial(t, ns)
 	marked := with(flowBetween(unix.IPPROTO_UDP, client6, server6), func(f *conntrack.Flow) { f.Mark = 5 })
@@ -1359,7 +1317,7 @@ func TestConntrackGets(t *testing.T) {
 // refuses to this package, with the same error.
 func TestConntrackRefused(t *testing.T) {
 	t.Parallel()
-	needConntrack(t)
+	nstest.NeedConntrack(t)
 	const udp = unix.IPPROTO_UDP
 	flow := flowBetween(udp, netip.MustParseAddrPort("10.0.0.1:1000"), netip.MustParseAddrPort("10.0.0.2:53"))
 	const flowArgs = "-p udp -s 10.0.0.1 -d 10.0.0.2 --sport 1000 --dport 53 "
@@ -1372,7 +1330,7 @@ func TestConntrackRefused(t *testing.T) {
 			"zones of both directions", "-I -t 9 --orig-zone 1 --reply-zone 2 " + flowArgs, "invalid parameters",
 			func(c *conntrack.Conn) error {
 				return c.Create(with(flow, func(f *conntrack.Flow) { f.TupleOrig.Zone, f.TupleReply.Zone = 1, 2 }))
-			}, unix.EINVAL,
+			}, conntrack.ErrTwoZones,
 		},
 		{
 			"status EXPECTED", "-I -t 9 -u EXPECTED " + flowArgs, "Device or resource busy",
@@ -1408,7 +1366,7 @@ func TestConntrackRefused(t *testing.T) {
 // Update makes the same of it.
 func TestConntrackUpdates(t *testing.T) {
 	t.Parallel()
-	needConntrack(t)
+	nstest.NeedConntrack(t)
 	const tcp, udp, sctp = unix.IPPROTO_TCP, unix.IPPROTO_UDP, unix.IPPROTO_SCTP
 	labels := func(bits ...int) []byte {
 		b := make([]byte, 16)
@@ -1546,7 +1504,7 @@ func TestConntrackUpdates(t *testing.T) {
 // TestConntrackDeletes asserts that what the one deletes is gone for the other.
 func TestConntrackDeletes(t *testing.T) {
 	t.Parallel()
-	needConntrack(t)
+	nstest.NeedConntrack(t)
 	zoned := with(newFlow(3), func(f *conntrack.Flow) { f.Zone = 3 })
 	marked := with(newFlow(4), func(f *conntrack.Flow) { f.Mark = 0x14 })
 	all := []conntrack.Flow{newFlow(1), newFlow(2), newFlow6(1), zoned, marked}
@@ -1598,7 +1556,7 @@ func requireGone(t *testing.T, c *conntrack.Conn, flows []conntrack.Flow) {
 // for the other, and that both have returned what they were before.
 func TestConntrackZeroes(t *testing.T) {
 	t.Parallel()
-	needConntrack(t)
+	nstest.NeedConntrack(t)
 	ns := nstest.New(t, nstest.Accounting())
 	c := dial(t, ns)
 	traffic := func() {
@@ -1740,7 +1698,7 @@ func (ex *xmlExpect) key() string {
 // and this package make.
 func TestConntrackListsExpects(t *testing.T) {
 	t.Parallel()
-	needConntrack(t)
+	nstest.NeedConntrack(t)
 	const tcp, udp = unix.IPPROTO_TCP, unix.IPPROTO_UDP
 	ftp4, ftp6 := newMaster("ftp", tcp, client4, server4), newMaster("ftp", tcp, client6, server6)
 	made := func(master conntrack.Flow, change func(ex *conntrack.Expect)) func(*testing.T, *nstest.NS, *conntrack.Conn) {
@@ -1816,7 +1774,7 @@ func TestConntrackListsExpects(t *testing.T) {
 // TestConntrackCreatesExpects looks at what conntrack -I expect makes.
 func TestConntrackCreatesExpects(t *testing.T) {
 	t.Parallel()
-	needConntrack(t)
+	nstest.NeedConntrack(t)
 	const (
 		tcp, udp = unix.IPPROTO_TCP, unix.IPPROTO_UDP
 		all6     = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"
@@ -1873,7 +1831,7 @@ func TestConntrackCreatesExpects(t *testing.T) {
 // TestConntrackDeletesExpects deletes one of two expectations.
 func TestConntrackDeletesExpects(t *testing.T) {
 	t.Parallel()
-	needConntrack(t)
+	nstest.NeedConntrack(t)
 	ns := nstest.New(t)
 	c := dial(t, ns)
 	// A master with this helper has no more than one.
@@ -1900,7 +1858,7 @@ func TestConntrackDeletesExpects(t *testing.T) {
 // count.
 func TestConntrackStats(t *testing.T) {
 	t.Parallel()
-	needConntrack(t)
+	nstest.NeedConntrack(t)
 	const udp = unix.IPPROTO_UDP
 	ns := nstest.New(t)
 	c := dial(t, ns)
@@ -1939,7 +1897,7 @@ func TestConntrackStats(t *testing.T) {
 // flows and expectations there are.
 func TestConntrackStatsExpect(t *testing.T) {
 	t.Parallel()
-	needConntrack(t)
+	nstest.NeedConntrack(t)
 	ns := nstest.New(t)
 	c := dial(t, ns)
 	master := newMaster("ftp", unix.IPPROTO_TCP, client4, server4)
@@ -2009,7 +1967,7 @@ func parseStats(t *testing.T, output string) map[uint16]map[string]uint32 {
 // receive.
 func TestConntrackEvents(t *testing.T) {
 	t.Parallel()
-	needConntrack(t)
+	nstest.NeedConntrack(t)
 	const tcp, udp = unix.IPPROTO_TCP, unix.IPPROTO_UDP
 	tests := []struct {
 		name string
@@ -2211,7 +2169,7 @@ func awaitListeners(t *testing.T, ns *nstest.NS, n int) {
 // TestConntrackExpectEvents is TestConntrackEvents for expectations.
 func TestConntrackExpectEvents(t *testing.T) {
 	t.Parallel()
-	needConntrack(t)
+	nstest.NeedConntrack(t)
 	ns := nstest.New(t)
 	ns.Helper("ftp", unix.IPPROTO_TCP, server4.Port())
 	c := dial(t, ns)
@@ -2249,7 +2207,7 @@ func TestConntrackExpectEvents(t *testing.T) {
 // a listener that asked for it has no room for, with what they were before.
 func TestConntrackListsDying(t *testing.T) {
 	t.Parallel()
-	needConntrack(t)
+	nstest.NeedConntrack(t)
 	const n = 5
 	ns := nstest.New(t, nstest.Timestamps())
 	c := dial(t, ns)

@@ -36,6 +36,10 @@ var unavailable = errNoMain
 // Where the system does not allow this, and with -short, tests that call
 // [New] or [Require] are skipped, and so are all Examples.
 func Main(m *testing.M) {
+	if names, ok := os.LookupEnv(labelsVariable); ok {
+		fmt.Fprintln(os.Stderr, becomeConntrack(names))
+		os.Exit(2)
+	}
 	flag.Parse()
 	if unavailable = prepare(); unavailable != nil {
 		skipExamples()
