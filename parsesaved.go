@@ -245,7 +245,7 @@ func (r *flowReader) finishSaved() error {
 		return err
 	}
 	_, err := f.TupleOrig.IP.family()
-	if err != nil || !r.seen["-p"] || !r.hasProtoOptions(0) {
+	if err != nil || !r.seen["-p"] || !r.hasProtoOptions(0) && !f.withoutPorts() {
 		return errNoTuple
 	}
 	if r.event == EventNew || r.saysReply() {

@@ -49,14 +49,25 @@ func (t *flowText) appendSavedProto(b []byte) []byte {
 	} else {
 		b = appendUint(b, "-p ", uint64(protocol))
 	}
+	words := protoWordsOf(protocol)
+	if t.withoutPorts() {
+		words = nil
+	}
 	for direction, tuple := range [...]*Tuple{&t.TupleOrig, &t.TupleReply} {
-		for _, w := range protoWordsOf(protocol) {
+		for _, w := range words {
 			if option := w.options[direction]; option != "" && tuple.filled() {
 				b = appendUint(append(append(b, option...), ' '), "", w.get(&tuple.Proto))
 			}
 		}
 	}
 	return t.appendSavedState(b, protocol)
+}
+
+// withoutPorts reports whether f is one of a protocol with ports that the kernel
+// does not track, and so does not give the ports of: DCCP since Linux 6.17.
+func (f *Flow) withoutPorts() bool {
+	p := &f.TupleOrig.Proto
+	return p.Protocol == ProtocolDCCP && f.ProtoInfo.DCCP == nil && p.SourcePort == 0 && p.DestinationPort == 0
 }
 
 // appendSavedState appends the state, and what else protocols have. The kernel

@@ -353,8 +353,7 @@ func textState(p conntrack.ProtoInfo) string {
 
 func labelsOf(f *conntrack.Flow) (names []string) {
 	for bit, name := range labelNames {
-		if word := bit / 32 * 4; word+4 <= len(f.Labels) &&
-			binary.NativeEndian.Uint32(f.Labels[word:])&(1<<(bit%32)) != 0 {
+		if f.HasLabel(bit) {
 			names = append(names, name)
 		}
 	}
@@ -379,44 +378,7 @@ func flag(set bool) *struct{} {
 // asText returns f as a line of -o extended,id,labels, but for what changes with
 // time.
 func asText(f *conntrack.Flow) string {
-	family, name := familyOf(&f.TupleOrig)
-	words := []string{name, family, protocolName(&f.TupleOrig), fmt.Sprint(f.TupleOrig.Proto.Protocol)}
-	add := func(when bool, word string) {
-		if when {
-			words = append(words, word)
-		}
-	}
-	add(textState(f.ProtoInfo) != "", textState(f.ProtoInfo))
-	words = append(words, textTuple("zone-orig=", f, &f.TupleOrig, &f.CountersOrig)...)
-	add(!f.Status.SeenReply(), "[UNREPLIED]")
-	words = append(words, textTuple("zone-reply=", f, &f.TupleReply, &f.CountersReply)...)
-	add(f.Status.Assured(), "[ASSURED]")
-	words = append(words, fmt.Sprintf("mark=%d", f.Mark))
-	add(f.Zone != 0, fmt.Sprintf("zone=%d", f.Zone))
-	add(f.Helper.Name != "", "helper="+f.Helper.Name)
-	words = append(words, fmt.Sprintf("use=%d", f.Use), fmt.Sprintf("id=%d", f.ID))
-	add(labelsOf(f) != nil, "labels="+strings.Join(labelsOf(f), ","))
-	return strings.Join(words, " ")
-}
-
-func textTuple(zone string, f *conntrack.Flow, t *conntrack.Tuple, c *conntrack.Counter) []string {
-	words := []string{"src=" + t.IP.SourceAddress.String(), "dst=" + t.IP.DestinationAddress.String()}
-	l, p := layer4(t), t.Proto
-	switch {
-	case p.ICMPv4 || p.ICMPv6:
-		words = append(words, fmt.Sprintf("type=%d code=%d id=%d", p.ICMPType, p.ICMPCode, p.ICMPID))
-	case hasKeys(t):
-		words = append(words, "srckey="+l.SrcKey, "dstkey="+l.DstKey)
-	case hasPorts(t):
-		words = append(words, "sport="+l.SrcPort, "dport="+l.DstPort)
-	}
-	if t.Zone != 0 {
-		words = append(words, zone+fmt.Sprint(t.Zone))
-	}
-	if f.Counted() {
-		words = append(words, fmt.Sprintf("packets=%d bytes=%d", c.Packets, c.Bytes))
-	}
-	return words
+	return ofText(f.Text(conntrack.TextOptions{Extended: true, ID: true, KTimestamp: true, Labels: labelNames}))
 }
 
 // ofText returns a line of conntrack(8) without what changes with time.
@@ -433,79 +395,11 @@ func ofText(line string) string {
 }
 
 // asSaved returns f as a line of -o save, but for the timeout.
-func asSaved(f *conntrack.Flow) string {
-	o, r := &f.TupleOrig, &f.TupleReply
-	words := []string{"-A", "-u", savedStatus(f.Status)}
-	add := func(when bool, option string, value any) {
-		if when {
-			words = append(words, option, fmt.Sprint(value))
-		}
-	}
-	either := func(when bool, option, other string) string {
-		if when {
-			return option
-		}
-		return other
-	}
-	add(f.Zone != 0, "-w", f.Zone)
-	add(o.Zone != 0, "--orig-zone", o.Zone)
-	add(r.Zone != 0, "--reply-zone", r.Zone)
-	add(true, "-s", o.IP.SourceAddress)
-	add(true, "-d", o.IP.DestinationAddress)
-	add(true, either(f.Status.DstNAT(), "-g", "-r"), r.IP.SourceAddress)
-	add(true, either(f.Status.SrcNAT(), "-n", "-q"), r.IP.DestinationAddress)
-	add(true, "-p", either(protocolName(o) == "unknown", fmt.Sprint(o.Proto.Protocol), protocolName(o)))
-	switch {
-	case o.Proto.ICMPv4 || o.Proto.ICMPv6:
-		option := "--" + protocolName(o)
-		add(true, option+"-type", o.Proto.ICMPType)
-		add(true, option+"-code", o.Proto.ICMPCode)
-		add(true, option+"-id", o.Proto.ICMPID)
-	case hasKeys(o):
-		add(true, "--srckey", o.Proto.SourcePort)
-		add(true, "--dstkey", o.Proto.DestinationPort)
-		add(true, "--reply-key-src", r.Proto.SourcePort)
-		add(true, "--reply-key-dst", r.Proto.DestinationPort)
-	case o.Proto.Protocol == conntrack.ProtocolDCCP && f.ProtoInfo.DCCP == nil:
-		// The kernel does not track it, and sends no ports.
-	case hasPorts(o):
-		add(true, "--sport", o.Proto.SourcePort)
-		add(true, "--dport", o.Proto.DestinationPort)
-		add(true, "--reply-port-src", r.Proto.SourcePort)
-		add(true, "--reply-port-dst", r.Proto.DestinationPort)
-	}
-	add(textState(f.ProtoInfo) != "", "--state", strings.ReplaceAll(textState(f.ProtoInfo), "HEARTBEAT_SENT", "(null)"))
-	if p := f.ProtoInfo.SCTP; p != nil {
-		add(true, "--orig-vtag", swapped(p.VTagOriginal))
-		add(true, "--reply-vtag", swapped(p.VTagReply))
-	}
-	return strings.Join(words, " ")
-}
+func asSaved(f *conntrack.Flow) string { return ofSaved(f.Text(conntrack.TextOptions{Save: true})) }
 
 // swapped returns an SCTP tag as conntrack(8) takes and prints it.
 func swapped(tag uint32) uint32 {
 	return binary.NativeEndian.Uint32(binary.BigEndian.AppendUint32(nil, tag))
-}
-
-func savedStatus(s conntrack.Status) string {
-	var names []string
-	for _, f := range []struct {
-		set  bool
-		name string
-	}{
-		{s.Expected(), "EXPECTED"},
-		{s.SeenReply(), "SEEN_REPLY"},
-		{s.Assured(), "ASSURED"},
-		{s.FixedTimeout(), "FIXED_TIMEOUT"},
-	} {
-		if f.set {
-			names = append(names, f.name)
-		}
-	}
-	if names == nil {
-		return "UNSET"
-	}
-	return strings.Join(names, ",")
 }
 
 func ofSaved(line string) string {
@@ -539,8 +433,26 @@ func requireShown(t *testing.T, ns *nstest.NS, c *conntrack.Conn) {
 	}, nil)
 	requireEventually(t, func() (ours, theirs []string) {
 		listed := run(t, ns, "-L -o save")
+		requireReadBack(t, listed, conntrack.TextOptions{Save: true})
 		return lines(t, c, asSaved), listedLines(listed, ofSaved)
 	}, nil)
+	if slices.ContainsFunc(flows, func(f conntrack.Flow) bool { return !f.Timestamp.Start.IsZero() }) {
+		return // the age in the line depends on the time of day
+	}
+	requireReadBack(t, run(t, ns, "-L"), conntrack.TextOptions{})
+	requireReadBack(t, run(t, ns, "-L -o extended,id,labels"), conntrack.TextOptions{Extended: true, ID: true, Labels: labelNames})
+}
+
+// requireReadBack asserts that each line that conntrack(8) printed is printed again
+// from what was read of it.
+func requireReadBack(t *testing.T, listed string, o conntrack.TextOptions) {
+	t.Helper()
+	for line := range strings.Lines(listed) {
+		line = strings.TrimRight(line, " \n")
+		f, err := o.ParseFlow(line)
+		require.NoError(t, err, line)
+		require.Equal(t, line, f.Text(o))
+	}
 }
 
 // requireEventually asserts that both values that show returns become equal.
