@@ -73,15 +73,22 @@ func (c *Conn) DeleteBatch(flows []Flow) error { return c.doAll(opDelete, flows)
 func (c *Conn) doAll(o op, flows []Flow) error {
 	b := c.newBatch(o)
 	defer b.free()
-	for _, expected := range []bool{false, true} {
-		for i := range flows {
-			if flows[i].TupleMaster.filled() == expected {
-				b.add(i, &flows[i])
-			}
+	var expected []int
+	incomplete := false
+	for i := range flows {
+		f := &flows[i]
+		incomplete = incomplete || f.incomplete()
+		if o.adds() && f.TupleMaster.filled() {
+			expected = append(expected, i)
+			continue
 		}
+		b.add(i, f)
+	}
+	for _, i := range expected {
+		b.add(i, &flows[i])
 	}
 	b.flush()
-	if o.adds() {
+	if o.adds() && incomplete {
 		c.completeBatch(b, flows)
 	}
 	if len(b.failed) == 0 {

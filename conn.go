@@ -222,7 +222,7 @@ func (c *Conn) do(o op, f *Flow) error {
 	if o, again := o.again(f, err); again {
 		err = c.attempt(o, f)
 	}
-	if err == nil && o.adds() {
+	if err == nil && o.adds() && f.incomplete() {
 		err = c.complete(f)
 	}
 	return flowError(opNames[o], f, err)
@@ -239,6 +239,10 @@ func (c *Conn) attempt(o op, f *Flow) error {
 
 // adds reports whether o may add a flow to the table.
 func (o op) adds() bool { return o == opCreate || o == opPut }
+
+// incomplete reports whether f has what the kernel may leave out of a new flow
+// without a word.
+func (f *Flow) incomplete() bool { return len(f.Labels) > 0 || len(f.Helper.Info) > 0 }
 
 // complete gives f, which was added, what the kernel leaves out of a new flow
 // without a word. A flow that has gone since needs nothing.
@@ -310,7 +314,6 @@ func (c *Conn) get(f *Flow, typ netfilter.MessageType) (Flow, error) {
 	if err != nil {
 		return Flow{}, err
 	}
-	r.flow = Flow{}
 	// Without NLM_F_ACK the reply is all that comes.
 	r.enc.Message(netfilter.Header{
 		SubsystemID: netfilter.NFSubsysCTNetlink,

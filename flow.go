@@ -183,28 +183,16 @@ func (f *Flow) unmarshalOther(d *netfilter.Decoder, typ uint16, v []byte, s *sla
 // marshalNew appends what a new flow has. The other methods append to the same
 // message.
 func (f *Flow) marshalNew(e *netfilter.Encoder, family netfilter.ProtoFamily) error {
-	zones := 0
-	for _, zone := range [...]uint16{f.Zone, f.TupleOrig.Zone, f.TupleReply.Zone} {
-		if zone != 0 {
-			zones++
-		}
-	}
-	if zones > 1 {
+	if orig, reply := f.TupleOrig.Zone, f.TupleReply.Zone; f.Zone != 0 && orig|reply != 0 || orig != 0 && reply != 0 {
 		return ErrTwoZones
 	}
-	nat, reply, err := f.translation(family)
-	if err != nil {
+	if f.NAT == nil && f.Status.Value&StatusNATMask == 0 {
+		f.marshalTuples(e, &f.TupleReply)
+	} else if err := f.marshalTranslation(e, family); err != nil {
 		return err
 	}
-	f.marshalTuples(e, &reply)
 	if f.TupleMaster.filled() {
 		f.TupleMaster.marshal(e, ctaTupleMaster)
-	}
-	if nat.Source != (NATRange{}) {
-		nat.Source.marshal(e, ctaNATSrc)
-	}
-	if nat.Destination != (NATRange{}) {
-		nat.Destination.marshal(e, ctaNATDst)
 	}
 	// A flow that came from the kernel has its TCP flags without a mask.
 	return f.marshal(e, 0xff)

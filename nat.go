@@ -32,6 +32,23 @@ func NATTo(to netip.AddrPort) NATRange {
 	return NATRange{MinAddr: to.Addr(), MinPort: to.Port()}
 }
 
+// marshalTranslation appends the tuples of f, which is to be created, and what it
+// is to be translated into.
+func (f *Flow) marshalTranslation(e *netfilter.Encoder, family netfilter.ProtoFamily) error {
+	nat, reply, err := f.translation(family)
+	if err != nil {
+		return err
+	}
+	f.marshalTuples(e, &reply)
+	if nat.Source != (NATRange{}) {
+		nat.Source.marshal(e, ctaNATSrc)
+	}
+	if nat.Destination != (NATRange{}) {
+		nat.Destination.marshal(e, ctaNATDst)
+	}
+	return nil
+}
+
 // translation returns what f, which is to be created, is to be translated into,
 // and its reply tuple before that.
 func (f *Flow) translation(family netfilter.ProtoFamily) (NAT, Tuple, error) {
