@@ -21,9 +21,10 @@ import (
 	"github.com/ti-mo/conntrack/internal/nstest"
 )
 
-// The tests of command_*_test.go hold this package against conntrack(8), both ways: what
-// the one does the other must see, in each field. A flow of this package is put
-// into the words of conntrack(8) in three formats, and these are compared:
+// The tests of command_*_test.go hold this package against conntrack(8), both
+// ways: what the one does the other must see, in each field. A flow of this
+// package is put into the words of conntrack(8) in three formats, and these are
+// compared:
 //
 //	-o xml            addresses, ports, keys, zones, counters, state, timeout,
 //	                  mark, labels, use, id, times, helper

@@ -34,6 +34,7 @@ func helperRequest(t *testing.T, typ netfilter.MessageType, flags netlink.Header
 // own in each flow.
 func newUserHelper(t *testing.T, name string, n uint32) {
 	t.Helper()
+	nstest.Require(t)
 	err := helperRequest(t, 0, netlink.Create, func(e *netfilter.Encoder) { // NFNL_MSG_CTHELPER_NEW
 		e.String(1, name) // NFCTH_NAME
 		tuple := e.Nest(2)
