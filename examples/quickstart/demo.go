@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -40,7 +41,7 @@ func demonstrate(ctx context.Context, w io.Writer) error {
 
 	d.printf("conntrack, in a network namespace of its own: the machine's table is left alone.\n")
 	for _, step := range []func(context.Context) error{
-		d.track, d.listen, d.dump, d.change, d.filter, d.count,
+		d.track, d.listen, d.dump, d.change, d.filter, d.keep, d.count,
 	} {
 		if err := step(ctx); err != nil {
 			return fmt.Errorf("step %d: %w", d.headings, err)
@@ -96,7 +97,7 @@ func (d *demo) listen(ctx context.Context) error {
 			return ev.Type == conntrack.EventNew && isTCP(ev.Flow)
 		}},
 		expected{"the TCP flow being established", func(ev conntrack.Event) bool {
-			return ev.Type == conntrack.EventUpdate && isTCP(ev.Flow) && ev.Flow.ProtoInfo.TCP.State == established
+			return ev.Type == conntrack.EventUpdate && isTCP(ev.Flow) && ev.Flow.ProtoInfo.TCP.State == conntrack.TCPStateEstablished
 		}},
 		expected{"a new UDP flow", func(ev conntrack.Event) bool {
 			return ev.Type == conntrack.EventNew && isUDP(ev.Flow)
@@ -228,6 +229,52 @@ func (d *demo) filter(context.Context) error {
 	if want := []uint32{0x11, 0x12}; !slices.Equal(marks, want) {
 		return fmt.Errorf("the flows have marks %#x, want %#x", marks, want)
 	}
+	return nil
+}
+
+// keep removes a flow that is translated, and puts it back from text.
+func (d *demo) keep(context.Context) error {
+	d.heading("String, ParseFlow, JSON: text of a flow",
+		"A flow whose destination is translated prints as conntrack(8) prints it, and as",
+		"JSON. It is removed, and put back from the one and from the other.")
+
+	flow := conntrack.NewFlow(conntrack.ProtocolTCP, conntrack.StatusSeenReply|conntrack.StatusAssured,
+		netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2"), 40000, 80, 3600, 0)
+	flow.ProtoInfo.TCP = &conntrack.ProtoInfoTCP{State: conntrack.TCPStateEstablished}
+	flow.NAT = &conntrack.NAT{Destination: conntrack.NATTo(netip.MustParseAddrPort("10.0.0.7:8080"))}
+	if err := d.conn.Create(flow); err != nil {
+		return err
+	}
+	flow, err := d.conn.Get(flow)
+	if err != nil {
+		return err
+	}
+	server := flow.Server()
+	text, err := json.Marshal(flow)
+	if err != nil {
+		return err
+	}
+	d.printf("   %s\n\n   %s\n\n", flow, text)
+
+	for name, parse := range map[string]func() (conntrack.Flow, error){
+		"text": func() (conntrack.Flow, error) { return conntrack.ParseFlow(flow.String()) },
+		"JSON": func() (kept conntrack.Flow, err error) { return kept, json.Unmarshal(text, &kept) },
+	} {
+		kept, err := parse()
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(d.conn.Delete(flow), d.conn.Create(kept)); err != nil {
+			return err
+		}
+		if flow, err = d.conn.Get(kept); err != nil {
+			return err
+		}
+		if flow.Server() != server {
+			return fmt.Errorf("from %s, the server is %s, want %s", name, flow.Server(), server)
+		}
+	}
+	d.printf("   dialed %s, served by %s, as before\n", flow.Dialed(), server)
 	return nil
 }
 

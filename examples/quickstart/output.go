@@ -10,8 +10,6 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/ti-mo/conntrack"
 )
 
@@ -106,21 +104,7 @@ var kinds = map[conntrack.EventType]string{
 	conntrack.EventDestroy: "destroy",
 }
 
-var protocols = map[uint8]string{
-	unix.IPPROTO_ICMP:   "icmp",
-	unix.IPPROTO_TCP:    "tcp",
-	unix.IPPROTO_UDP:    "udp",
-	unix.IPPROTO_GRE:    "gre",
-	unix.IPPROTO_ICMPV6: "icmpv6",
-	unix.IPPROTO_SCTP:   "sctp",
-}
-
-func protocol(t conntrack.Tuple) string {
-	if name, ok := protocols[t.Proto.Protocol]; ok {
-		return name
-	}
-	return fmt.Sprint(t.Proto.Protocol)
-}
+func protocol(t conntrack.Tuple) string { return conntrack.Protocol(t.Proto.Protocol).String() }
 
 func source(t conntrack.Tuple) string {
 	return endpoint(t, t.IP.SourceAddress, t.Proto.SourcePort)
@@ -137,24 +121,12 @@ func endpoint(t conntrack.Tuple, addr netip.Addr, port uint16) string {
 	return netip.AddrPortFrom(addr, port).String()
 }
 
-// tcpStates has the kernel's names (enum tcp_conntrack).
-var tcpStates = []string{
-	"NONE", "SYN_SENT", "SYN_RECV", "ESTABLISHED", "FIN_WAIT", "CLOSE_WAIT",
-	"LAST_ACK", "TIME_WAIT", "CLOSE", "SYN_SENT2",
-}
-
-// established is the state of an open TCP connection.
-const established = 3
-
 func state(f *conntrack.Flow) string {
 	tcp := f.ProtoInfo.TCP
 	if tcp == nil {
 		return "-"
 	}
-	if int(tcp.State) < len(tcpStates) {
-		return tcpStates[tcp.State]
-	}
-	return fmt.Sprint(tcp.State)
+	return conntrack.TCPState(tcp.State).String()
 }
 
 // amount tells what was counted: nothing, where the kernel does not count.
