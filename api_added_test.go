@@ -2,7 +2,10 @@ package conntrack_test
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"iter"
+	"log/slog"
 	"syscall"
 	"testing"
 
@@ -24,6 +27,31 @@ var (
 		DeleteFunc(ctx context.Context, f conntrack.Filter, match func(*conntrack.Flow) bool) (deleted int, err error)
 		Events(ctx context.Context, groups []netfilter.NetlinkGroup, opts *conntrack.EventOptions) iter.Seq2[conntrack.Event, error]
 	} = (*conntrack.Conn)(nil)
+
+	_ interface {
+		CreateOrUpdate(f conntrack.Flow) error
+		CreateOrUpdateBatch(flows []conntrack.Flow) error
+		UpdateFunc(ctx context.Context, f conntrack.Filter, change func(*conntrack.Flow) (conntrack.Flow, bool)) (updated int, err error)
+		Dying(ctx context.Context) iter.Seq2[conntrack.Flow, error]
+		Unconfirmed(ctx context.Context) iter.Seq2[conntrack.Flow, error]
+		GetExpect(ex conntrack.Expect) (conntrack.Expect, error)
+		UpdateExpect(ex conntrack.Expect) error
+		DeleteExpect(ex conntrack.Expect) error
+		FlushExpect() error
+		FlushExpectHelper(name string) error
+		ExpectsOf(ctx context.Context, master conntrack.Flow) iter.Seq2[conntrack.Expect, error]
+		PortID() uint32
+	} = (*conntrack.Conn)(nil)
+
+	// What prints, and what reads it.
+	_ = []fmt.Stringer{conntrack.Flow{}, conntrack.Expect{}, conntrack.Event{}}
+	_ = []json.Marshaler{conntrack.Flow{}, conntrack.Expect{}, conntrack.Event{}}
+	_ = []json.Unmarshaler{(*conntrack.Flow)(nil), (*conntrack.Expect)(nil), (*conntrack.Event)(nil)}
+	_ = []slog.LogValuer{conntrack.Flow{}, conntrack.Expect{}, conntrack.Event{}}
+
+	_ func(string) (conntrack.Flow, error)   = conntrack.ParseFlow
+	_ func(string) (conntrack.Expect, error) = conntrack.ParseExpect
+	_ func(string) (conntrack.Event, error)  = conntrack.ParseEvent
 
 	_ *error = &conntrack.ErrOverrun
 )
