@@ -117,11 +117,14 @@ func inLabelName(r rune) bool {
 	return r == '-' || r == ' ' || '0' <= r && r <= '9' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z'
 }
 
+// known returns the names of labels that there can be.
+func (l LabelNames) known() LabelNames { return l[:min(len(l), labelBits)] }
+
 // append appends the names of those labels that are set in f and have one, with a
 // comma between them.
 func (l LabelNames) append(b []byte, f *Flow) []byte {
 	first := true
-	for bit, name := range l {
+	for bit, name := range l.known() {
 		if name == "" || !f.HasLabel(bit) {
 			continue
 		}
@@ -139,11 +142,11 @@ func (l LabelNames) append(b []byte, f *Flow) []byte {
 // blank.
 func (l LabelNames) cut(text string) (bit int, rest string, ok bool) {
 	longest := 0
-	for n, name := range l {
+	for n, name := range l.known() {
 		if len(name) <= longest || !strings.HasPrefix(text, name) {
 			continue
 		}
-		if end := text[len(name):]; end == "" || end[0] == ',' || end[0] == ' ' {
+		if end := text[len(name):]; end == "" || strings.IndexByte(","+blanks, end[0]) >= 0 {
 			bit, rest, longest = n, end, len(name)
 		}
 	}

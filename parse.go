@@ -26,7 +26,7 @@ func ParseExpect(line string) (Expect, error) { return TextOptions{}.ParseExpect
 func ParseEvent(line string) (Event, error) { return TextOptions{}.ParseEvent(line) }
 
 // ParseFlow reads a flow from a line that conntrack(8) printed, with whatever
-// options, or that is from /proc/net/nf_conntrack, or that [Flow.Text] or
+// options but -o xml, or that is from /proc/net/nf_conntrack, or that [Flow.Text] or
 // [Event.Text] returned. It can then be looked up, deleted, or created again.
 //
 // It reads what -o save prints too, and such options of conntrack(8) as one
@@ -48,7 +48,8 @@ func ParseEvent(line string) (Event, error) { return TextOptions{}.ParseEvent(li
 //     not show the window scales: a connection that is created again without them
 //     would have most of its segments taken for invalid.
 //   - Timestamp is of whole seconds, and where only delta-time shows it, Now is
-//     the time that it counts to, or that of the event if the line has it.
+//     the time that it counts to, or that of the event if the line has it. Of a
+//     time that the clock of Location showed twice, it is one of the two.
 //
 // Only Labels, Now and Location of o matter: all forms are read. An error says
 // which word of the line is wrong; what is unknown, or there twice, is wrong.
@@ -101,7 +102,8 @@ func (o TextOptions) ParseEvent(line string) (Event, error) {
 	if flow.event == EventUnknown {
 		return Event{}, flow.failed("event", errNoEvent)
 	}
-	e := Event{Type: flow.event, Flow: &flow.flow, Time: flow.at, NSID: flow.nsid, PortID: flow.portID}
+	f := flow.flow // what flow points to keeps all of the reader
+	e := Event{Type: flow.event, Flow: &f, Time: flow.at, NSID: flow.nsid, PortID: flow.portID}
 	e.ZeroMark = flow.seen["mark="] && e.Flow.Mark == 0
 	return e, nil
 }
@@ -112,7 +114,8 @@ func (o *TextOptions) parseExpectEvent(line string) (Event, error) {
 	if err == nil {
 		err = r.read()
 	}
-	e := Event{Expect: &r.expect, Time: r.at, NSID: r.nsid, PortID: r.portID}
+	ex := r.expect
+	e := Event{Expect: &ex, Time: r.at, NSID: r.nsid, PortID: r.portID}
 	switch r.event {
 	case EventNew:
 		e.Type = EventExpNew
@@ -131,7 +134,9 @@ func (o *TextOptions) parseExpectEvent(line string) (Event, error) {
 var (
 	errNoEvent  = errors.New("no event: neither [NEW], [DESTROY] nor, of a flow, [UPDATE] before it")
 	errNoTuple  = errors.New("the addresses and ports of the original direction are not complete")
+	errNoReply  = errors.New("the addresses and ports of the reply direction are not complete")
 	errNoExpect = errors.New("the addresses and ports are not complete")
+	errControl  = errors.New("a control character in it, or more than one line")
 	errTwice    = errors.New("there already")
 	errUnknown  = errors.New("unknown word")
 	errFamilies = errors.New("IPv4 and IPv6 in one line")
@@ -171,7 +176,7 @@ func (r *lineReader) failed(kind string, err error) error {
 	if r.ended || r.word == "" {
 		return fmt.Errorf("conntrack: parse %s: %w", kind, err)
 	}
-	return fmt.Errorf("conntrack: parse %s: word %d, %q: %w", kind, r.n, r.word, err)
+	return fmt.Errorf("conntrack: parse %s: word %d, %.99q: %w", kind, r.n, r.word, err)
 }
 
 // peek returns the next word, or "" at the end. What is in brackets is one word.
@@ -217,6 +222,9 @@ func (r *lineReader) once(key string) error {
 // prefix reads what stands before an entry: when the event was, and of what
 // type.
 func (r *lineReader) prefix() error {
+	if strings.ContainsFunc(r.rest, func(c rune) bool { return c < ' ' && c != '\t' }) {
+		return errControl
+	}
 	if next := r.peek(); len(next) > 1 && next[0] == '[' && (isDigit(next[1]) || next[1] == '-') {
 		r.next()
 		sec, usec, ok := strings.Cut(strings.Trim(next, "[]"), ".")
@@ -346,6 +354,9 @@ func (t *tupleReader) told(optional bool) bool {
 	}
 	words := protoWordsOf(t.Proto.Protocol)
 	missing := slices.ContainsFunc(words, func(w protoWord) bool { return !t.seen[w.word] })
+	if len(t.seen) == 2 && t.Proto.Protocol == ProtocolDCCP {
+		missing, words = false, nil // not tracked since Linux 6.17: /proc has no ports
+	}
 	return t.seen["src="] && t.seen["dst="] && !missing && len(t.seen) == 2+len(words)
 }
 
@@ -577,8 +588,11 @@ func (r *flowReader) finish() error {
 	r.finishDelta()
 	// A line that tells everything has a status.
 	all := r.seen["status="]
-	if !r.orig.told(all) || !r.reply.told(true) || r.seen["zone-reply="] && !r.reply.started() {
+	if !r.orig.told(all && (r.seen["orig="] || r.orig.Proto.Protocol == 0)) {
 		return errNoTuple
+	}
+	if !r.reply.told(true) || r.seen["zone-reply="] && !r.reply.started() {
+		return errNoReply
 	}
 	if all {
 		return nil
@@ -599,12 +613,12 @@ func (r *flowReader) finishTuples() {
 
 // finishState sets the state, if not all of it was told.
 func (r *flowReader) finishState() error {
-	if r.state == "" || r.flow.ProtoInfo.filled() {
+	if r.state == r.flow.ProtoInfo.stateName() {
 		return nil
 	}
 	for i := range protoStates {
 		s := &protoStates[i]
-		if n := slices.Index(s.names, r.state); n >= 0 && s.protocol == r.orig.Proto.Protocol {
+		if n := slices.Index(s.names, r.state); n >= 0 && !r.flow.ProtoInfo.filled() && s.protocol == r.orig.Proto.Protocol {
 			s.set(&r.flow.ProtoInfo, uint8(n))
 			return nil
 		}
@@ -849,7 +863,7 @@ func readList(s string, bits ...int) ([]uint64, error) {
 }
 
 func readText(s string, into *string) (err error) {
-	*into = s
+	*into = strings.Clone(s) // not the whole text that the line is of
 	if strings.HasPrefix(s, `"`) {
 		*into, err = strconv.Unquote(s)
 	}

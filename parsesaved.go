@@ -144,6 +144,10 @@ func (r *flowReader) optionValue(name *string) (value string, err error) {
 		*name = before
 		return unquote(after), nil
 	}
+	if short := *name; len(short) > 2 && short[1] != '-' { // -ptcp
+		*name = short[:2]
+		return unquote(short[2:]), nil
+	}
 	if !r.next() {
 		r.ended = false
 		return "", errors.New("its value is missing")
@@ -215,7 +219,7 @@ func (r *flowReader) readSavedLabels(value string, change func(bit int)) error {
 		return errNoLabelNames
 	}
 	for name := range strings.SplitSeq(value, ",") {
-		bit := slices.Index(r.o.Labels, name)
+		bit := slices.Index(r.o.Labels.known(), name)
 		if bit < 0 || name == "" {
 			return errUnknownLabel
 		}
@@ -413,6 +417,9 @@ func (r *flowReader) readStateOptions() error {
 }
 
 func (r *flowReader) readStateOption(name string) error {
+	if name == "LISTEN" {
+		name = tcpStateNames[TCPStateSynSent2] // what became of it
+	}
 	for i := range protoStates {
 		s := &protoStates[i]
 		if s.protocol != r.orig.Proto.Protocol {

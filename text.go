@@ -26,7 +26,8 @@ type TextOptions struct {
 	// zone Location (-o ktimestamp).
 	KTimestamp bool
 	// Timestamp begins events and expectations with their time: that of the
-	// event if the kernel gave it, and else Now (-o timestamp).
+	// event if the kernel gave it, and else Now, but with Lossless nothing
+	// (-o timestamp).
 	Timestamp bool
 	// Labels adds those labels of flows that have a name (-o labels), if it is
 	// not nil; LoadLabelNames reads the names that conntrack(8) uses. To read
@@ -92,7 +93,11 @@ var lineBuffers = sync.Pool{New: func() any { return &lineBuffer{line: make([]by
 
 // release gives b back, and keeps nothing of the flow.
 func (b *lineBuffer) release() {
-	*b = lineBuffer{line: b.line}
+	line := b.line
+	if cap(line) > 1<<16 {
+		line = nil
+	}
+	*b = lineBuffer{line: line}
 	lineBuffers.Put(b)
 }
 
@@ -122,15 +127,17 @@ func (e Event) Text(o TextOptions) string {
 	if o.Timestamp && at.IsZero() {
 		at = o.now()
 	}
+	// A time that is not the event's would be read as if it were.
+	prefix := o.Timestamp && !(o.Lossless && e.Time.IsZero())
 	switch {
 	case e.Flow != nil:
-		if o.Timestamp && !o.Save {
+		if prefix && !o.Save {
 			b = appendFlowTime(b, at)
 		}
 		t := flowText{Flow: e.Flow, o: &o, event: e.Type, now: at, zeroMark: e.ZeroMark}
 		b = t.append(b)
 	case e.Expect != nil:
-		if o.Timestamp {
+		if prefix {
 			b = appendExpectTime(b, at)
 		}
 		b = e.Expect.append(appendEventType(b, e.Type), &o)
@@ -416,7 +423,7 @@ func (t *flowText) showsNoLabels() bool {
 }
 
 func (t *flowText) hasNamedLabel() bool {
-	for bit, name := range t.o.Labels {
+	for bit, name := range t.o.Labels.known() {
 		if name != "" && t.HasLabel(bit) {
 			return true
 		}

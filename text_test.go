@@ -37,7 +37,7 @@ func requireFlowTextTells(t testing.TB, f Flow) {
 
 func requireEventTextTells(t testing.TB, e Event) {
 	t.Helper()
-	for _, o := range []TextOptions{lossless, {Lossless: true, Extended: true, KTimestamp: true, Timestamp: !e.Time.IsZero()}} {
+	for _, o := range []TextOptions{lossless, {Lossless: true, Extended: true, KTimestamp: true, Timestamp: true}} {
 		requireTextTells(t, e, e.Text(o), o.ParseEvent)
 	}
 }
@@ -301,8 +301,8 @@ func TestParseFlowErrors(t *testing.T) {
 		"udp 17 30 src=1.1.1.1":                                         "addresses and ports of the original direction are not complete",
 		"udp 17 30 src=1.1.1.1 dst=2.2.2.2 sport=1":                     "addresses and ports of the original direction are not complete",
 		"icmp 1 30 src=1.1.1.1 dst=2.2.2.2 type=8 code=0":               "addresses and ports of the original direction are not complete",
-		udp + "src=2.2.2.2 dst=1.1.1.1 sport=1":                         "addresses and ports of the original direction are not complete",
-		udp + "zone-reply=1":                                            "addresses and ports of the original direction are not complete",
+		udp + "src=2.2.2.2 dst=1.1.1.1 sport=1":                         "addresses and ports of the reply direction are not complete",
+		udp + "zone-reply=1":                                            "addresses and ports of the reply direction are not complete",
 		udp + "packets=1":                                               "packets= and bytes= go together",
 		udp + reply + "src=2.2.2.2":                                     `word 12, "src=2.2.2.2": there already`,
 		udp + reply + "mark=1 mark=1":                                   `word 13, "mark=1": there already`,
@@ -564,4 +564,45 @@ func TestParseProcGRE(t *testing.T) {
 	}
 	_, err := ParseFlow("udp 17 29 timeout=30, src=192.0.2.9 dst=192.0.2.1 sport=1 dport=2")
 	require.ErrorContains(t, err, "timeout=30,")
+}
+
+// TestParseFoundByReview has what lines may be, and once went wrong.
+func TestParseFoundByReview(t *testing.T) {
+	t.Parallel()
+	const udp = "udp      17 9 src=1.1.1.1 dst=2.2.2.2 sport=1 dport=2 "
+	const flow = udp + "src=2.2.2.2 dst=1.1.1.1 sport=2 dport=1 [ASSURED] mark=0 use=1"
+	many := make(LabelNames, 200)
+	many[130] = "x"
+	for name, tt := range map[string]struct {
+		o    TextOptions
+		line string
+		err  string
+	}{
+		"label past the last":           {TextOptions{Labels: many}, flow + " labels=x", "unknown label"},
+		"label past the last, saved":    {TextOptions{Labels: many}, "-U -p udp -s 1.1.1.1 -d 2.2.2.2 --sport 1 --dport 2 --label-add x", "unknown label"},
+		"reply incomplete":              {TextOptions{}, udp + "src=2.2.2.2 dst=1.1.1.1 sport=2", "reply direction"},
+		"two lines":                     {TextOptions{}, flow + " [USERSPACE] portid=5 progname=foo\n" + flow, "more than one line"},
+		"a helper with a NUL":           {TextOptions{}, flow + " helper=ftp\x00", "control character"},
+		"a status is not all":           {TextOptions{}, "udp 17 30 status=0x8", "original direction"},
+		"a state that is none, told":    {TextOptions{}, "tcp 6 9 FOO src=1.1.1.1 dst=2.2.2.2 sport=1 dport=2 tcp=1,0,0,0,0", "FOO"},
+		"a state that is another, told": {TextOptions{}, "tcp 6 9 CLOSE src=1.1.1.1 dst=2.2.2.2 sport=1 dport=2 tcp=1,0,0,0,0", "CLOSE"},
+		"a very long word":              {TextOptions{}, flow + " " + strings.Repeat("x", 1<<20), "unknown word"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := tt.o.ParseFlow(tt.line)
+			require.ErrorContains(t, err, tt.err)
+			require.Less(t, len(err.Error()), 300)
+		})
+	}
+
+	// DCCP has no ports in /proc since Linux 6.17.
+	dccp, err := ParseFlow("ipv4     2 unknown  33 99 src=10.0.0.1 dst=10.0.0.2 packets=0 bytes=0 [UNREPLIED] " +
+		"src=10.0.0.2 dst=10.0.0.1 packets=0 bytes=0 mark=0 zone=0 delta-time=0 use=2")
+	require.NoError(t, err)
+	require.EqualValues(t, ProtocolDCCP, dccp.TupleReply.Proto.Protocol)
+
+	short, err := ParseFlow("conntrack -I -t10 -ptcp -s1.1.1.1 -d2.2.2.2 --sport 1 --dport=2 --state LISTEN")
+	require.NoError(t, err)
+	require.EqualValues(t, 10, short.Timeout)
+	require.EqualValues(t, TCPStateSynSent2, short.ProtoInfo.TCP.State)
 }
