@@ -77,7 +77,7 @@ func (c *Conn) doAll(o op, flows []Flow) error {
 	incomplete := false
 	for i := range flows {
 		f := &flows[i]
-		incomplete = incomplete || f.incomplete()
+		incomplete = incomplete || o.adds() && f.incomplete()
 		if o.adds() && f.TupleMaster.filled() {
 			expected = append(expected, i)
 			continue
@@ -88,7 +88,7 @@ func (c *Conn) doAll(o op, flows []Flow) error {
 		b.add(i, &flows[i])
 	}
 	b.flush()
-	if o.adds() && incomplete {
+	if incomplete {
 		c.completeBatch(b, flows)
 	}
 	if len(b.failed) == 0 {
