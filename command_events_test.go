@@ -212,6 +212,7 @@ func TestConntrackEvents(t *testing.T) {
 			theirs := events[xmlFlow](t, ns, "-E -o xml,timestamp,id,ktimestamp,labels")
 			ours := listen(t, dial(t, ns), netfilter.GroupsCT)
 			awaitListeners(t, ns, 2)
+			awaitBoth(t, c, ours, theirs)
 			tt.do(t, ns, c)
 			create(t, c, lastFlow())
 
@@ -314,6 +315,41 @@ func decode[T any](r io.Reader, elements chan<- T) {
 			return
 		}
 		elements <- element
+	}
+}
+
+// awaitBoth creates flows and removes them until conntrack(8) has shown the end of
+// one: on a slow machine it has been seen to miss the first event. It leaves no
+// event of these flows in either channel.
+func awaitBoth(t *testing.T, c *conntrack.Conn, ours <-chan conntrack.Event, theirs <-chan xmlFlow) {
+	t.Helper()
+	f := newFlow(999)
+	for f.Mark = 0xbeef0000; ; f.Mark++ {
+		create(t, c, f)
+		require.NoError(t, c.Delete(f))
+		require.Less(t, f.Mark, uint32(0xbeef0000+20), "conntrack -E shows nothing")
+		if awaitDestroy(theirs, fmt.Sprint(f.Mark)) {
+			break
+		}
+	}
+	for ev := receive(t, ours); ev.Type != conntrack.EventDestroy || ev.Flow.Mark != f.Mark; {
+		ev = receive(t, ours)
+	}
+}
+
+// awaitDestroy reports whether the flow with that mark is shown to end within a
+// second.
+func awaitDestroy(theirs <-chan xmlFlow, mark string) bool {
+	timeout := time.After(time.Second)
+	for {
+		select {
+		case their := <-theirs:
+			if their.Type == "destroy" && their.Metas[2].Mark == mark {
+				return true
+			}
+		case <-timeout:
+			return false
+		}
 	}
 }
 
