@@ -566,8 +566,8 @@ func TestParseProcGRE(t *testing.T) {
 	require.ErrorContains(t, err, "timeout=30,")
 }
 
-// TestParseFoundByReview has what lines may be, and once went wrong.
-func TestParseFoundByReview(t *testing.T) {
+// TestParseStrange reads, or refuses, lines that nobody should trip over.
+func TestParseStrange(t *testing.T) {
 	t.Parallel()
 	const udp = "udp      17 9 src=1.1.1.1 dst=2.2.2.2 sport=1 dport=2 "
 	const flow = udp + "src=2.2.2.2 dst=1.1.1.1 sport=2 dport=1 [ASSURED] mark=0 use=1"
