@@ -72,9 +72,9 @@ type Counter struct {
 	Bytes uint64
 }
 
-// Timestamp says when a flow began and ended (CTA_TIMESTAMP, Linux 2.6.38), if the sysctl
-// net.netfilter.nf_conntrack_timestamp was set when it began. Times are the zero
-// Time where the kernel gave none; a flow has an end only in its
+// Timestamp says when a flow began and ended (CTA_TIMESTAMP, Linux 2.6.38), if the
+// sysctl net.netfilter.nf_conntrack_timestamp was set when it began. Times are the
+// zero Time where the kernel gave none; a flow has an end only in its
 // EventDestroy. What it is overdue, some milliseconds, the kernel takes off the
 // end of a flow that timed out, so that it may lie before the start.
 type Timestamp struct {

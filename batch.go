@@ -278,8 +278,8 @@ func (c *Conn) deleteFunc(ctx context.Context, f *Filter, match func(*Flow) bool
 // UpdateFunc changes the flows that f selects and for which change returns true,
 // and returns how many it changed. What change returns says what to change, and
 // nothing else, in the manner of Update: Flow{Mark: 5}. Its tuples and zone are the
-// flow's, whatever they are. For the rest, the notes about DeleteFunc hold, but that a flow which replaced
-// another one is changed in its place.
+// flow's, whatever they are. For the rest, the notes about DeleteFunc hold, but
+// that a flow which replaced another one is changed in its place.
 func (c *Conn) UpdateFunc(ctx context.Context, f Filter, change func(*Flow) (Flow, bool)) (updated int, err error) {
 	if change == nil {
 		return 0, opError("update flows", ErrNoChange)

@@ -190,23 +190,29 @@ func (c *Conn) list(ctx context.Context, typ netfilter.MessageType, name string)
 	return func(yield func(Flow, error) bool) {
 		r := dumpRequest(netfilter.Header{SubsystemID: netfilter.NFSubsysCTNetlink, MessageType: typ})
 		defer r.free()
-		err := c.dump(ctx, r, func(m netfilter.Message) error {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			var flow Flow
-			if err := flow.unmarshal(m.Attributes, &r.slab, nil); err != nil {
-				return err
-			}
-			if !yield(flow, nil) {
-				return errStop
-			}
-			return nil
-		})
+		err := stream(ctx, c, r, func(f *Flow, b []byte) error { return f.unmarshal(b, &r.slab, nil) }, yield)
 		if err != nil {
 			yield(Flow{}, opError(name, err))
 		}
 	}
+}
+
+// stream carries out the dump that r asks for and yields each entry as it is
+// decoded.
+func stream[T any](ctx context.Context, c *Conn, r *request, decode func(*T, []byte) error, yield func(T, error) bool) error {
+	return c.dump(ctx, r, func(m netfilter.Message) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		var entry T
+		if err := decode(&entry, m.Attributes); err != nil {
+			return err
+		}
+		if !yield(entry, nil) {
+			return errStop
+		}
+		return nil
+	})
 }
 
 // Dump returns all flows, IPv4 and IPv6, in all zones. A nil opts is the zero

@@ -316,19 +316,7 @@ func (c *Conn) Expects(ctx context.Context) iter.Seq2[Expect, error] {
 
 // walkExpects carries out the dump of expectations that r asks for.
 func (c *Conn) walkExpects(ctx context.Context, r *request, yield func(Expect, error) bool) error {
-	return c.dump(ctx, r, func(m netfilter.Message) error {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		var ex Expect
-		if err := ex.unmarshal(m.Attributes, &r.slab); err != nil {
-			return err
-		}
-		if !yield(ex, nil) {
-			return errStop
-		}
-		return nil
-	})
+	return stream(ctx, c, r, func(ex *Expect, b []byte) error { return ex.unmarshal(b, &r.slab) }, yield)
 }
 
 // DumpExpect returns all expectations, IPv4 and IPv6.
