@@ -83,7 +83,6 @@ const (
 	_ = conntrack.EventUnknown
 	_ = netfilter.GroupNone
 	_ = netfilter.ProtoUnspec
-	_ = netfilter.NFSubsysNone
 )
 
 func TestAPIFields(t *testing.T) {
@@ -194,14 +193,6 @@ func TestAPIFields(t *testing.T) {
 	fields[conntrack.DumpOptions, struct {
 		ZeroCounters bool
 	}](t)
-	fields[netfilter.Header, struct {
-		Flags       netlink.HeaderFlags
-		SubsystemID netfilter.SubsystemID
-		MessageType netfilter.MessageType
-		Family      netfilter.ProtoFamily
-		Version     uint8
-		ResourceID  uint16
-	}](t)
 }
 
 // fields checks that Got has Want's fields, each declared in Got itself so that
@@ -230,8 +221,6 @@ func TestAPIBasicTypes(t *testing.T) {
 		{conntrack.Security(""), reflect.String},
 		{netfilter.NetlinkGroup(0), reflect.Uint8},
 		{netfilter.ProtoFamily(0), reflect.Uint8},
-		{netfilter.SubsystemID(0), reflect.Uint8},
-		{netfilter.MessageType(0), reflect.Uint8},
 	} {
 		assert.Equal(t, tt.want, reflect.TypeOf(tt.value).Kind(), "%T", tt.value)
 	}
@@ -278,10 +267,6 @@ func TestAPIConstants(t *testing.T) {
 		{netfilter.ProtoBridge, netfilter.ProtoFamily(7)},
 		{netfilter.ProtoIPv6, netfilter.ProtoFamily(10)},
 		{netfilter.ProtoDECNet, netfilter.ProtoFamily(12)},
-
-		{netfilter.NFSubsysNone, netfilter.SubsystemID(0)},
-		{netfilter.NFSubsysCTNetlink, netfilter.SubsystemID(1)},
-		{netfilter.NFSubsysCTNetlinkExp, netfilter.SubsystemID(2)},
 	} {
 		assert.Equal(t, tt.want, tt.got)
 	}

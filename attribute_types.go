@@ -3,7 +3,7 @@ package conntrack
 import (
 	"time"
 
-	"github.com/ti-mo/conntrack/netfilter"
+	"github.com/ti-mo/conntrack/internal/nfnl"
 )
 
 // A Helper is the kernel's code that follows a protocol which opens further
@@ -111,11 +111,11 @@ type SynProxy struct {
 func (h *Helper) filled() bool { return h.Name != "" || len(h.Info) > 0 }
 
 func (h *Helper) unmarshal(b []byte, s *slab) error {
-	var d netfilter.Decoder
+	var d nfnl.Decoder
 	for typ, v := range d.Attributes(b) {
 		switch typ {
 		case ctaHelpName:
-			h.Name = s.str(netfilter.TrimNUL(v))
+			h.Name = s.str(nfnl.TrimNUL(v))
 		case ctaHelpInfo:
 			h.Info = s.copy(v)
 		}
@@ -123,7 +123,7 @@ func (h *Helper) unmarshal(b []byte, s *slab) error {
 	return d.Err(ctaHelpNames)
 }
 
-func (h *Helper) marshal(e *netfilter.Encoder) {
+func (h *Helper) marshal(e *nfnl.Encoder) {
 	name := h.Name
 	if name == NoHelper {
 		name = "" // as the kernel wants it
@@ -139,7 +139,7 @@ func (h *Helper) marshal(e *netfilter.Encoder) {
 func (p *ProtoInfo) filled() bool { return p.TCP != nil || p.DCCP != nil || p.SCTP != nil }
 
 func (p *ProtoInfo) unmarshal(b []byte, s *slab) error {
-	var d netfilter.Decoder
+	var d nfnl.Decoder
 	for typ, v := range d.Attributes(b) {
 		switch typ {
 		case ctaProtoInfoTCP:
@@ -157,7 +157,7 @@ func (p *ProtoInfo) unmarshal(b []byte, s *slab) error {
 }
 
 // marshal appends p. TCP flags without a mask get tcpMask.
-func (p *ProtoInfo) marshal(e *netfilter.Encoder, tcpMask uint8) {
+func (p *ProtoInfo) marshal(e *nfnl.Encoder, tcpMask uint8) {
 	info := e.Nest(ctaProtoInfo)
 	switch {
 	case p.TCP != nil:
@@ -171,15 +171,15 @@ func (p *ProtoInfo) marshal(e *netfilter.Encoder, tcpMask uint8) {
 }
 
 func (t *ProtoInfoTCP) unmarshal(b []byte) error {
-	if len(b) == 40 && netfilter.Holds(b, 0, ctaProtoInfoTCPState, 1) &&
-		netfilter.Holds(b, 8, ctaProtoInfoTCPWScaleOriginal, 1) && netfilter.Holds(b, 16, ctaProtoInfoTCPWScaleReply, 1) &&
-		netfilter.Holds(b, 24, ctaProtoInfoTCPFlagsOriginal, 2) && netfilter.Holds(b, 32, ctaProtoInfoTCPFlagsReply, 2) {
+	if len(b) == 40 && nfnl.Holds(b, 0, ctaProtoInfoTCPState, 1) &&
+		nfnl.Holds(b, 8, ctaProtoInfoTCPWScaleOriginal, 1) && nfnl.Holds(b, 16, ctaProtoInfoTCPWScaleReply, 1) &&
+		nfnl.Holds(b, 24, ctaProtoInfoTCPFlagsOriginal, 2) && nfnl.Holds(b, 32, ctaProtoInfoTCPFlagsReply, 2) {
 		t.State = b[4]
 		t.OriginalWindowScale, t.ReplyWindowScale = b[12], b[20]
-		t.OriginalFlags, t.ReplyFlags = netfilter.Uint16(b[28:]), netfilter.Uint16(b[36:])
+		t.OriginalFlags, t.ReplyFlags = nfnl.Uint16(b[28:]), nfnl.Uint16(b[36:])
 		return nil
 	}
-	var d netfilter.Decoder
+	var d nfnl.Decoder
 	for typ, v := range d.Attributes(b) {
 		switch typ {
 		case ctaProtoInfoTCPState:
@@ -197,7 +197,7 @@ func (t *ProtoInfoTCP) unmarshal(b []byte) error {
 	return d.Err(ctaProtoInfoTCPNames)
 }
 
-func (t *ProtoInfoTCP) marshal(e *netfilter.Encoder, mask uint8) {
+func (t *ProtoInfoTCP) marshal(e *nfnl.Encoder, mask uint8) {
 	tcp := e.Nest(ctaProtoInfoTCP)
 	e.Uint8(ctaProtoInfoTCPState, t.State)
 	if t.OriginalWindowScale != 0 || t.ReplyWindowScale != 0 {
@@ -222,7 +222,7 @@ func masked(flags uint16, mask uint8) uint16 {
 }
 
 func (p *ProtoInfoDCCP) unmarshal(b []byte) error {
-	var d netfilter.Decoder
+	var d nfnl.Decoder
 	for typ, v := range d.Attributes(b) {
 		switch typ {
 		case ctaProtoInfoDCCPState:
@@ -236,7 +236,7 @@ func (p *ProtoInfoDCCP) unmarshal(b []byte) error {
 	return d.Err(ctaProtoInfoDCCPNames)
 }
 
-func (p *ProtoInfoDCCP) marshal(e *netfilter.Encoder) {
+func (p *ProtoInfoDCCP) marshal(e *nfnl.Encoder) {
 	dccp := e.Nest(ctaProtoInfoDCCP)
 	e.Uint8(ctaProtoInfoDCCPState, p.State)
 	e.Uint8(ctaProtoInfoDCCPRole, p.Role)
@@ -247,7 +247,7 @@ func (p *ProtoInfoDCCP) marshal(e *netfilter.Encoder) {
 }
 
 func (p *ProtoInfoSCTP) unmarshal(b []byte) error {
-	var d netfilter.Decoder
+	var d nfnl.Decoder
 	for typ, v := range d.Attributes(b) {
 		switch typ {
 		case ctaProtoInfoSCTPState:
@@ -261,7 +261,7 @@ func (p *ProtoInfoSCTP) unmarshal(b []byte) error {
 	return d.Err(ctaProtoInfoSCTPNames)
 }
 
-func (p *ProtoInfoSCTP) marshal(e *netfilter.Encoder) {
+func (p *ProtoInfoSCTP) marshal(e *nfnl.Encoder) {
 	sctp := e.Nest(ctaProtoInfoSCTP)
 	e.Uint8(ctaProtoInfoSCTPState, p.State)
 	e.Uint32(ctaProtoInfoSCTPVTagOriginal, p.VTagOriginal)
@@ -272,11 +272,11 @@ func (p *ProtoInfoSCTP) marshal(e *netfilter.Encoder) {
 func (c *Counter) filled() bool { return c.Packets != 0 || c.Bytes != 0 }
 
 func (c *Counter) unmarshal(b []byte) error {
-	if len(b) == 24 && netfilter.Holds(b, 0, ctaCountersPackets, 8) && netfilter.Holds(b, 12, ctaCountersBytes, 8) {
-		c.Packets, c.Bytes = netfilter.Uint64(b[4:]), netfilter.Uint64(b[16:])
+	if len(b) == 24 && nfnl.Holds(b, 0, ctaCountersPackets, 8) && nfnl.Holds(b, 12, ctaCountersBytes, 8) {
+		c.Packets, c.Bytes = nfnl.Uint64(b[4:]), nfnl.Uint64(b[16:])
 		return nil
 	}
-	var d netfilter.Decoder
+	var d nfnl.Decoder
 	for typ, v := range d.Attributes(b) {
 		switch typ {
 		case ctaCountersPackets:
@@ -293,7 +293,7 @@ func (c *Counter) unmarshal(b []byte) error {
 }
 
 func (t *Timestamp) unmarshal(b []byte) error {
-	var d netfilter.Decoder
+	var d nfnl.Decoder
 	for typ, v := range d.Attributes(b) {
 		switch typ {
 		case ctaTimestampStart:
@@ -306,10 +306,10 @@ func (t *Timestamp) unmarshal(b []byte) error {
 }
 
 func (s *Security) unmarshal(b []byte, sl *slab) error {
-	var d netfilter.Decoder
+	var d nfnl.Decoder
 	for typ, v := range d.Attributes(b) {
 		if typ == ctaSecCtxName {
-			*s = Security(sl.str(netfilter.TrimNUL(v)))
+			*s = Security(sl.str(nfnl.TrimNUL(v)))
 		}
 	}
 	return d.Err(ctaSecCtxNames)
@@ -320,7 +320,7 @@ func (seq *SequenceAdjust) filled() bool {
 }
 
 func (seq *SequenceAdjust) unmarshal(b []byte) error {
-	var d netfilter.Decoder
+	var d nfnl.Decoder
 	for typ, v := range d.Attributes(b) {
 		switch typ {
 		case ctaSeqAdjCorrectionPos:
@@ -334,7 +334,7 @@ func (seq *SequenceAdjust) unmarshal(b []byte) error {
 	return d.Err(ctaSeqAdjNames)
 }
 
-func (seq *SequenceAdjust) marshal(e *netfilter.Encoder, typ uint16) {
+func (seq *SequenceAdjust) marshal(e *nfnl.Encoder, typ uint16) {
 	adj := e.Nest(typ)
 	e.Uint32(ctaSeqAdjCorrectionPos, seq.Position)
 	e.Uint32(ctaSeqAdjOffsetBefore, seq.OffsetBefore)
@@ -343,13 +343,13 @@ func (seq *SequenceAdjust) marshal(e *netfilter.Encoder, typ uint16) {
 }
 
 func (p *SynProxy) unmarshal(b []byte) error {
-	if len(b) == 24 && netfilter.Holds(b, 0, ctaSynProxyISN, 4) &&
-		netfilter.Holds(b, 8, ctaSynProxyITS, 4) && netfilter.Holds(b, 16, ctaSynProxyTSOff, 4) {
-		p.ISN, p.ITS = netfilter.Uint32(b[4:]), netfilter.Uint32(b[12:])
-		p.TSOff = netfilter.Uint32(b[20:])
+	if len(b) == 24 && nfnl.Holds(b, 0, ctaSynProxyISN, 4) &&
+		nfnl.Holds(b, 8, ctaSynProxyITS, 4) && nfnl.Holds(b, 16, ctaSynProxyTSOff, 4) {
+		p.ISN, p.ITS = nfnl.Uint32(b[4:]), nfnl.Uint32(b[12:])
+		p.TSOff = nfnl.Uint32(b[20:])
 		return nil
 	}
-	var d netfilter.Decoder
+	var d nfnl.Decoder
 	for typ, v := range d.Attributes(b) {
 		switch typ {
 		case ctaSynProxyISN:
@@ -363,7 +363,7 @@ func (p *SynProxy) unmarshal(b []byte) error {
 	return d.Err(ctaSynProxyNames)
 }
 
-func (p *SynProxy) marshal(e *netfilter.Encoder) {
+func (p *SynProxy) marshal(e *nfnl.Encoder) {
 	proxy := e.Nest(ctaSynProxy)
 	e.Uint32(ctaSynProxyISN, p.ISN)
 	e.Uint32(ctaSynProxyITS, p.ITS)

@@ -8,7 +8,7 @@ import (
 	"io/fs"
 	"slices"
 
-	"github.com/ti-mo/conntrack/netfilter"
+	"github.com/ti-mo/conntrack/internal/nfnl"
 )
 
 // A BatchError lists the flows of a batch that failed. All others went through.
@@ -129,7 +129,7 @@ func (c *Conn) completeBatch(b *batch, flows []Flow) {
 // enough.
 type batch struct {
 	*request
-	conn     *netfilter.Conn
+	conn     *nfnl.Conn
 	op       op
 	messages int // at most, in one send
 	bytes    int

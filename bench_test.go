@@ -8,7 +8,7 @@ import (
 
 	"github.com/mdlayher/netlink"
 	"github.com/stretchr/testify/require"
-	"github.com/ti-mo/conntrack/netfilter"
+	"github.com/ti-mo/conntrack/internal/nfnl"
 )
 
 // newestGolden returns the golden message of this name, that of the last
@@ -52,9 +52,9 @@ func BenchmarkDecode(b *testing.B) {
 	for _, name := range []string{"event-new-tcp", "event-destroy-tcp", "event-expect-new"} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
-			h, attributes, err := netfilter.DecodeMessage(newestGolden(b, name))
+			h, attributes, err := nfnl.DecodeMessage(newestGolden(b, name))
 			require.NoError(b, err)
-			m := netfilter.Message{Header: h, Attributes: attributes, NSID: -1}
+			m := nfnl.Message{Header: h, Attributes: attributes, NSID: -1}
 			var s slab
 			var e Event
 			for b.Loop() {
@@ -83,7 +83,7 @@ func BenchmarkEncode(b *testing.B) {
 			v, err := flowKind.decode(newestGolden(b, name))
 			require.NoError(b, err)
 			f := v.(*Flow)
-			var e netfilter.Encoder
+			var e nfnl.Encoder
 			for b.Loop() {
 				e.Reset()
 				if err := opCreate.append(&e, f, 0); err != nil {
@@ -97,10 +97,10 @@ func BenchmarkEncode(b *testing.B) {
 		v, err := expectKind.decode(newestGolden(b, "expect-ftp-ipv4"))
 		require.NoError(b, err)
 		ex := v.(*Expect)
-		var e netfilter.Encoder
+		var e nfnl.Encoder
 		for b.Loop() {
 			e.Reset()
-			e.Message(netfilter.Header{})
+			e.Message(nfnl.Header{})
 			ex.marshal(&e)
 		}
 	})

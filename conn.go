@@ -9,7 +9,7 @@ import (
 	"sync/atomic"
 
 	"github.com/mdlayher/netlink"
-	"github.com/ti-mo/conntrack/netfilter"
+	"github.com/ti-mo/conntrack/internal/nfnl"
 )
 
 // A Conn is a connection to the kernel's connection tracking, in one network
@@ -47,7 +47,7 @@ func Dial(config *netlink.Config) (*Conn, error) {
 		own.Groups = 0
 		config = &own
 	}
-	request, err := netfilter.Dial(config)
+	request, err := nfnl.Dial(config)
 	if err != nil {
 		return nil, opError("dial", err)
 	}
@@ -87,7 +87,7 @@ func (c *Conn) PortID() uint32 { return c.sockets.request.PortID() }
 // those that it opens later. With netlink.NoENOBUFS the kernel does not tell of
 // overruns, so that events are lost without ErrOverrun; there is no need for it.
 func (c *Conn) SetOption(option netlink.ConnOption, enable bool) error {
-	return opError("set option", c.sockets.each(func(s *netfilter.Conn) error {
+	return opError("set option", c.sockets.each(func(s *nfnl.Conn) error {
 		return s.SetOption(option, enable)
 	}))
 }
@@ -97,7 +97,7 @@ func (c *Conn) SetOption(option netlink.ConnOption, enable bool) error {
 // the initial user namespace it may exceed the sysctl net.core.rmem_max. The
 // kernel doubles the value, to make room for its bookkeeping.
 func (c *Conn) SetReadBuffer(bytes int) error {
-	return opError("set read buffer", c.sockets.each(func(s *netfilter.Conn) error {
+	return opError("set read buffer", c.sockets.each(func(s *nfnl.Conn) error {
 		return s.SetReadBuffer(bytes)
 	}))
 }
@@ -105,19 +105,19 @@ func (c *Conn) SetReadBuffer(bytes int) error {
 // SetWriteBuffer sets the size in bytes of the kernel's send buffer for all
 // sockets of the Conn, in the manner of SetReadBuffer.
 func (c *Conn) SetWriteBuffer(bytes int) error {
-	return opError("set write buffer", c.sockets.each(func(s *netfilter.Conn) error {
+	return opError("set write buffer", c.sockets.each(func(s *nfnl.Conn) error {
 		return s.SetWriteBuffer(bytes)
 	}))
 }
 
 // A request is what one request needs, kept for the next.
 type request struct {
-	enc  netfilter.Encoder
+	enc  nfnl.Encoder
 	flow Flow
 	slab slab
 
 	// decodeFlow as a func value, made once: making it allocates.
-	onFlow func(netfilter.Message) error
+	onFlow func(nfnl.Message) error
 }
 
 var requests = sync.Pool{New: func() any {
@@ -134,7 +134,7 @@ func newRequest() *request {
 
 func (r *request) free() { requests.Put(r) }
 
-func (r *request) decodeFlow(m netfilter.Message) error {
+func (r *request) decodeFlow(m nfnl.Message) error {
 	r.flow = Flow{}
 	return r.flow.unmarshal(m.Attributes, &r.slab, nil)
 }
@@ -161,12 +161,12 @@ var opNames = [...]string{
 }
 
 // append appends the message that carries out o on f.
-func (o op) append(e *netfilter.Encoder, f *Flow, flags netlink.HeaderFlags) error {
+func (o op) append(e *nfnl.Encoder, f *Flow, flags netlink.HeaderFlags) error {
 	family, err := f.family()
 	if err != nil {
 		return err
 	}
-	h := netfilter.Header{Family: family, SubsystemID: netfilter.NFSubsysCTNetlink, Flags: flags}
+	h := nfnl.Header{Family: family, SubsystemID: nfnl.NFSubsysCTNetlink, Flags: flags}
 	switch o {
 	case opCreate, opPut:
 		if f.Timeout == 0 {
@@ -307,7 +307,7 @@ func (c *Conn) Get(f Flow) (Flow, error) {
 	return flow, flowError("get flow", &f, err)
 }
 
-func (c *Conn) get(f *Flow, typ netfilter.MessageType) (Flow, error) {
+func (c *Conn) get(f *Flow, typ nfnl.MessageType) (Flow, error) {
 	r := newRequest()
 	defer r.free()
 	family, err := f.family()
@@ -315,8 +315,8 @@ func (c *Conn) get(f *Flow, typ netfilter.MessageType) (Flow, error) {
 		return Flow{}, err
 	}
 	// Without NLM_F_ACK the reply is all that comes.
-	r.enc.Message(netfilter.Header{
-		SubsystemID: netfilter.NFSubsysCTNetlink,
+	r.enc.Message(nfnl.Header{
+		SubsystemID: nfnl.NFSubsysCTNetlink,
 		MessageType: typ,
 		Family:      family,
 	})
@@ -391,12 +391,12 @@ func (c *Conn) StatsGlobal() (StatsGlobal, error) {
 func (c *Conn) statsGlobal() (StatsGlobal, error) {
 	r := newRequest()
 	defer r.free()
-	r.enc.Message(netfilter.Header{
-		SubsystemID: netfilter.NFSubsysCTNetlink,
+	r.enc.Message(nfnl.Header{
+		SubsystemID: nfnl.NFSubsysCTNetlink,
 		MessageType: ctGetStats,
 	})
 	var s StatsGlobal
-	err := c.sockets.request.Do(&r.enc, func(m netfilter.Message) error {
+	err := c.sockets.request.Do(&r.enc, func(m nfnl.Message) error {
 		return s.unmarshal(m.Attributes)
 	})
 	return s, err

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/mdlayher/netlink"
-	"github.com/ti-mo/conntrack/netfilter"
+	"github.com/ti-mo/conntrack/internal/nfnl"
 )
 
 // DumpOptions say how a dump is made.
@@ -27,7 +27,7 @@ var errStop = errors.New("stop")
 // dump carries out the dump that r asks for, on a socket of its own, and passes
 // each message to fn until that returns an error. If that is errStop, dump
 // returns nil.
-func (c *Conn) dump(ctx context.Context, r *request, fn func(netfilter.Message) error) error {
+func (c *Conn) dump(ctx context.Context, r *request, fn func(nfnl.Message) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -59,7 +59,7 @@ func (c *Conn) dump(ctx context.Context, r *request, fn func(netfilter.Message) 
 }
 
 // dumpRequest returns a request for a dump.
-func dumpRequest(h netfilter.Header) *request {
+func dumpRequest(h nfnl.Header) *request {
 	r := newRequest()
 	h.Flags = netlink.Dump
 	r.enc.Message(h)
@@ -86,7 +86,7 @@ func (c *Conn) walk(ctx context.Context, w *walk) error {
 	if err != nil {
 		return err
 	}
-	typ := netfilter.MessageType(ctGet)
+	typ := nfnl.MessageType(ctGet)
 	zero := w.opts != nil && w.opts.ZeroCounters
 	if zero && k.exact {
 		typ = ctGetCtrZero
@@ -96,7 +96,7 @@ func (c *Conn) walk(ctx context.Context, w *walk) error {
 	// A flow may have changed since the kernel selected it. If its counters are
 	// zero by then, it must be passed on all the same.
 	match := *w.filter != Filter{} && typ != ctGetCtrZero
-	return c.dump(ctx, r, func(m netfilter.Message) error {
+	return c.dump(ctx, r, func(m nfnl.Message) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -144,7 +144,7 @@ func (c *Conn) zeroCounters(flow *Flow) (found bool, err error) {
 // DumpOptions.
 //
 // An error is yielded last, with a zero Flow: the flows up to there are then not
-// all. It satisfies errors.Is(err, netfilter.ErrDumpInterrupted) if the kernel
+// all. It satisfies errors.Is(err, ErrDumpInterrupted) if the kernel
 // marked the dump as inconsistent, and errors.Is(err, ctx.Err()) if ctx ended.
 // The table goes on changing during a dump: an entry that was there from
 // beginning to end is yielded, one that came or went meanwhile may be, and one
@@ -186,9 +186,9 @@ func (c *Conn) Unconfirmed(ctx context.Context) iter.Seq2[Flow, error] {
 }
 
 // list returns an iterator over one of the lists beside the table.
-func (c *Conn) list(ctx context.Context, typ netfilter.MessageType, name string) iter.Seq2[Flow, error] {
+func (c *Conn) list(ctx context.Context, typ nfnl.MessageType, name string) iter.Seq2[Flow, error] {
 	return func(yield func(Flow, error) bool) {
-		r := dumpRequest(netfilter.Header{SubsystemID: netfilter.NFSubsysCTNetlink, MessageType: typ})
+		r := dumpRequest(nfnl.Header{SubsystemID: nfnl.NFSubsysCTNetlink, MessageType: typ})
 		defer r.free()
 		err := stream(ctx, c, r, func(f *Flow, b []byte) error { return f.unmarshal(b, &r.slab, nil) }, yield)
 		if err != nil {
@@ -200,7 +200,7 @@ func (c *Conn) list(ctx context.Context, typ netfilter.MessageType, name string)
 // stream carries out the dump that r asks for and yields each entry as it is
 // decoded.
 func stream[T any](ctx context.Context, c *Conn, r *request, decode func(*T, []byte) error, yield func(T, error) bool) error {
-	return c.dump(ctx, r, func(m netfilter.Message) error {
+	return c.dump(ctx, r, func(m nfnl.Message) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -257,9 +257,9 @@ func (c *Conn) DumpFilter(f Filter, opts *DumpOptions) ([]Flow, error) {
 // Stats returns the counters of each CPU.
 func (c *Conn) Stats() ([]Stats, error) {
 	var stats []Stats
-	r := dumpRequest(netfilter.Header{SubsystemID: netfilter.NFSubsysCTNetlink, MessageType: ctGetStatsCPU})
+	r := dumpRequest(nfnl.Header{SubsystemID: nfnl.NFSubsysCTNetlink, MessageType: ctGetStatsCPU})
 	defer r.free()
-	err := c.dump(context.Background(), r, func(m netfilter.Message) error {
+	err := c.dump(context.Background(), r, func(m nfnl.Message) error {
 		s := Stats{CPUID: m.ResourceID}
 		err := s.unmarshal(m.Attributes)
 		stats = append(stats, s)
@@ -274,9 +274,9 @@ func (c *Conn) Stats() ([]Stats, error) {
 // StatsExpect returns the counters of each CPU for expectations.
 func (c *Conn) StatsExpect() ([]StatsExpect, error) {
 	var stats []StatsExpect
-	r := dumpRequest(netfilter.Header{SubsystemID: netfilter.NFSubsysCTNetlinkExp, MessageType: expGetStatsCPU})
+	r := dumpRequest(nfnl.Header{SubsystemID: nfnl.NFSubsysCTNetlinkExp, MessageType: expGetStatsCPU})
 	defer r.free()
-	err := c.dump(context.Background(), r, func(m netfilter.Message) error {
+	err := c.dump(context.Background(), r, func(m nfnl.Message) error {
 		s := StatsExpect{CPUID: m.ResourceID}
 		err := s.unmarshal(m.Attributes)
 		stats = append(stats, s)

@@ -6,7 +6,7 @@ import (
 	"io/fs"
 	"os"
 
-	"github.com/ti-mo/conntrack/netfilter"
+	"github.com/ti-mo/conntrack/internal/nfnl"
 )
 
 // Errors about what the caller asked for. Nothing was sent to the kernel.
@@ -48,6 +48,10 @@ var (
 	ErrListening = errors.New("this Conn is listening already")
 )
 
+// ErrDumpInterrupted says that the kernel marked a dump as inconsistent
+// (NLM_F_DUMP_INTR): entries may be missing, or there twice.
+var ErrDumpInterrupted = nfnl.ErrDumpInterrupted
+
 // ErrUnknownEvent says that a message is no event that this package knows.
 var ErrUnknownEvent = errors.New("unknown event")
 
@@ -75,7 +79,7 @@ func hint(op string, err error) string {
 	if errors.As(err, &inner) {
 		return "" // it has said so itself
 	}
-	if errors.Is(err, netfilter.ErrNoSpace) {
+	if errors.Is(err, nfnl.ErrNoSpace) {
 		return " (a flow has room for labels if it began while a rule of the network namespace used labels: add one, " +
 			"such as nftables' \"ct label set 1\" in a chain without a hook)"
 	}

@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"github.com/mdlayher/netlink"
-	"github.com/ti-mo/conntrack/netfilter"
+	"github.com/ti-mo/conntrack/internal/nfnl"
 )
 
 // An Event is a change of the connection tracking table or of the expectation
@@ -82,20 +82,20 @@ func (t EventType) String() string {
 }
 
 // eventType returns the type of the event that a message with header h is.
-func eventType(h netfilter.Header) EventType {
+func eventType(h nfnl.Header) EventType {
 	switch {
-	case h.SubsystemID == netfilter.NFSubsysCTNetlink && h.MessageType == ctNew:
+	case h.SubsystemID == nfnl.NFSubsysCTNetlink && h.MessageType == ctNew:
 		// The kernel marks what is new with both flags.
 		const isNew = netlink.Create | netlink.Excl
 		if h.Flags&isNew == isNew {
 			return EventNew
 		}
 		return EventUpdate
-	case h.SubsystemID == netfilter.NFSubsysCTNetlink && h.MessageType == ctDelete:
+	case h.SubsystemID == nfnl.NFSubsysCTNetlink && h.MessageType == ctDelete:
 		return EventDestroy
-	case h.SubsystemID == netfilter.NFSubsysCTNetlinkExp && h.MessageType == expNew:
+	case h.SubsystemID == nfnl.NFSubsysCTNetlinkExp && h.MessageType == expNew:
 		return EventExpNew
-	case h.SubsystemID == netfilter.NFSubsysCTNetlinkExp && h.MessageType == expDelete:
+	case h.SubsystemID == nfnl.NFSubsysCTNetlinkExp && h.MessageType == expDelete:
 		return EventExpDestroy
 	}
 	return EventUnknown
@@ -104,14 +104,14 @@ func eventType(h netfilter.Header) EventType {
 // Unmarshal decodes the message that an event is sent as, for programs that
 // receive these messages by themselves. The Event keeps nothing of it.
 func (e *Event) Unmarshal(nlmsg netlink.Message) error {
-	h, attrs, err := netfilter.DecodeMessage(nlmsg)
+	h, attrs, err := nfnl.DecodeMessage(nlmsg)
 	if err != nil {
 		return err
 	}
-	return e.unmarshal(netfilter.Message{Header: h, Attributes: attrs, PortID: nlmsg.Header.PID, NSID: -1}, nil)
+	return e.unmarshal(nfnl.Message{Header: h, Attributes: attrs, PortID: nlmsg.Header.PID, NSID: -1}, nil)
 }
 
-func (e *Event) unmarshal(m netfilter.Message, s *slab) error {
+func (e *Event) unmarshal(m nfnl.Message, s *slab) error {
 	*e = Event{Type: eventType(m.Header), PortID: m.PortID}
 	if m.NSID >= 0 {
 		e.NSID = NSID{id: m.NSID, other: true}

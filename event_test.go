@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ti-mo/conntrack"
-	"github.com/ti-mo/conntrack/netfilter"
+	"github.com/ti-mo/conntrack/internal/nfnl"
 )
 
 func TestEventTypeString(t *testing.T) {
@@ -63,7 +63,7 @@ func TestEventString(t *testing.T) {
 func TestEventUnmarshal(t *testing.T) {
 	t.Parallel()
 	const (
-		ct, exp = netlink.HeaderType(netfilter.NFSubsysCTNetlink) << 8, netlink.HeaderType(netfilter.NFSubsysCTNetlinkExp) << 8
+		ct, exp = netlink.HeaderType(nfnl.NFSubsysCTNetlink) << 8, netlink.HeaderType(nfnl.NFSubsysCTNetlinkExp) << 8
 		isNew   = netlink.Create | netlink.Excl
 	)
 	tests := []struct {
@@ -80,7 +80,7 @@ func TestEventUnmarshal(t *testing.T) {
 		{"destroyed expectation", exp | 2, 0, conntrack.EventExpDestroy},
 		{"another message", ct | 4, 0, conntrack.EventUnknown},
 		{"another message about expectations", exp | 1, 0, conntrack.EventUnknown},
-		{"another subsystem", netlink.HeaderType(netfilter.NFSubsysNFTables) << 8, isNew, conntrack.EventUnknown},
+		{"another subsystem", 10 << 8 /* NFNL_SUBSYS_NFTABLES */, isNew, conntrack.EventUnknown},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -108,5 +108,5 @@ func TestEventUnmarshal(t *testing.T) {
 	}
 
 	var ev conntrack.Event
-	require.ErrorIs(t, ev.Unmarshal(netlink.Message{Header: netlink.Header{Type: ct}, Data: []byte{1}}), netfilter.ErrMalformed)
+	require.ErrorIs(t, ev.Unmarshal(netlink.Message{Header: netlink.Header{Type: ct}, Data: []byte{1}}), nfnl.ErrMalformed)
 }

@@ -3,7 +3,7 @@ package conntrack
 import (
 	"net/netip"
 
-	"github.com/ti-mo/conntrack/netfilter"
+	"github.com/ti-mo/conntrack/internal/nfnl"
 	"golang.org/x/net/bpf"
 )
 
@@ -92,8 +92,8 @@ func (p *bpfProgram) criterion(limit int, emit func()) {
 // acceptOtherSubsystems lets the events of expectations pass.
 func (p *bpfProgram) acceptOtherSubsystems() {
 	p.emit(
-		bpf.LoadAbsolute{Off: netfilter.SubsystemOffset(), Size: 1},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(netfilter.NFSubsysCTNetlink), SkipTrue: 1},
+		bpf.LoadAbsolute{Off: nfnl.SubsystemOffset(), Size: 1},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(nfnl.NFSubsysCTNetlink), SkipTrue: 1},
 		bpf.RetConstant{Val: bpfAccept},
 	)
 }
@@ -239,7 +239,7 @@ func (p *bpfProgram) prefix(prefix netip.Prefix, hit *bpfLabel) {
 	addr := prefix.Masked().Addr().AsSlice()
 	for n := 0; 32*n < prefix.Bits(); n++ {
 		p.masked(n, ^uint32(0)<<max(0, 32*(n+1)-prefix.Bits()))
-		p.jumpIf(bpf.JumpNotEqual, netfilter.Uint32(addr[4*n:]), &next)
+		p.jumpIf(bpf.JumpNotEqual, nfnl.Uint32(addr[4*n:]), &next)
 	}
 	p.jump(hit)
 	p.bind(&next)

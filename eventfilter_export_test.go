@@ -3,6 +3,7 @@
 package conntrack
 
 import (
+	"github.com/ti-mo/conntrack/internal/nfnl"
 	"github.com/ti-mo/conntrack/netfilter"
 )
 
@@ -22,7 +23,7 @@ func (c *Conn) KernelEvents(groups []netfilter.NetlinkGroup, f EventFilter, join
 	joined()
 	more := true
 	for more && err == nil {
-		err = r.Receive(func(m netfilter.Message, err error) bool {
+		err = r.Receive(func(m nfnl.Message, err error) bool {
 			var ev Event
 			if err == nil {
 				err = ev.unmarshal(m, nil)

@@ -8,6 +8,7 @@ import (
 	"iter"
 
 	"github.com/mdlayher/netlink"
+	"github.com/ti-mo/conntrack/internal/nfnl"
 	"github.com/ti-mo/conntrack/netfilter"
 )
 
@@ -59,7 +60,7 @@ type ExpectNAT struct {
 
 // unmarshal decodes the attributes in b into ex, which must be zero.
 func (ex *Expect) unmarshal(b []byte, s *slab) error {
-	var d netfilter.Decoder
+	var d nfnl.Decoder
 	for typ, v := range d.Attributes(b) {
 		switch typ {
 		case ctaExpectMaster:
@@ -73,7 +74,7 @@ func (ex *Expect) unmarshal(b []byte, s *slab) error {
 		case ctaExpectID:
 			ex.ID = d.Uint32(v)
 		case ctaExpectHelpName:
-			ex.HelpName = s.str(netfilter.TrimNUL(v))
+			ex.HelpName = s.str(nfnl.TrimNUL(v))
 		case ctaExpectZone:
 			ex.Zone = d.Uint16(v)
 		case ctaExpectFlags:
@@ -83,13 +84,13 @@ func (ex *Expect) unmarshal(b []byte, s *slab) error {
 		case ctaExpectNAT:
 			d.Fail(ex.NAT.unmarshal(v))
 		case ctaExpectFN:
-			ex.Function = s.str(netfilter.TrimNUL(v))
+			ex.Function = s.str(nfnl.TrimNUL(v))
 		}
 	}
 	return d.Err(ctaExpectNames)
 }
 
-func (ex *Expect) marshal(e *netfilter.Encoder) {
+func (ex *Expect) marshal(e *nfnl.Encoder) {
 	ex.TupleMaster.marshalUnzoned(e, ctaExpectMaster)
 	ex.Tuple.marshalUnzoned(e, ctaExpectTuple)
 	mask := ex.Mask
@@ -120,7 +121,7 @@ func (ex *Expect) marshal(e *netfilter.Encoder) {
 }
 
 // marshalZone appends the zone of the master.
-func (ex *Expect) marshalZone(e *netfilter.Encoder) {
+func (ex *Expect) marshalZone(e *nfnl.Encoder) {
 	if zone := cmp.Or(ex.Zone, ex.TupleMaster.Zone); zone != 0 {
 		e.Uint16(ctaExpectZone, zone)
 	}
@@ -128,7 +129,7 @@ func (ex *Expect) marshalZone(e *netfilter.Encoder) {
 
 // marshalUnzoned appends t without its zone, which the kernel refuses in an
 // expectation.
-func (t *Tuple) marshalUnzoned(e *netfilter.Encoder, typ uint16) {
+func (t *Tuple) marshalUnzoned(e *nfnl.Encoder, typ uint16) {
 	unzoned := *t
 	unzoned.Zone = 0
 	unzoned.marshal(e, typ)
@@ -148,7 +149,7 @@ func (ex *Expect) family() (netfilter.ProtoFamily, error) {
 }
 
 func (n *ExpectNAT) unmarshal(b []byte) error {
-	var d netfilter.Decoder
+	var d nfnl.Decoder
 	for typ, v := range d.Attributes(b) {
 		switch typ {
 		case ctaExpectNATDir:
@@ -160,7 +161,7 @@ func (n *ExpectNAT) unmarshal(b []byte) error {
 	return d.Err(ctaExpectNATNames)
 }
 
-func (n *ExpectNAT) marshal(e *netfilter.Encoder) {
+func (n *ExpectNAT) marshal(e *nfnl.Encoder) {
 	nat := e.Nest(ctaExpectNAT)
 	var direction uint32
 	if n.Direction {
@@ -229,7 +230,7 @@ func (c *Conn) GetExpect(ex Expect) (Expect, error) {
 		if err := r.expectKey(expGet, 0, &ex); err != nil {
 			return err
 		}
-		err := c.sockets.request.Do(&r.enc, func(m netfilter.Message) error {
+		err := c.sockets.request.Do(&r.enc, func(m nfnl.Message) error {
 			return got.unmarshal(m.Attributes, &r.slab)
 		})
 		if err == nil {
@@ -332,9 +333,9 @@ func (c *Conn) DumpExpect() ([]Expect, error) {
 }
 
 // expectMessage begins a message about expectations.
-func (r *request) expectMessage(typ netfilter.MessageType, flags netlink.HeaderFlags, family netfilter.ProtoFamily) {
-	r.enc.Message(netfilter.Header{
-		SubsystemID: netfilter.NFSubsysCTNetlinkExp,
+func (r *request) expectMessage(typ nfnl.MessageType, flags netlink.HeaderFlags, family netfilter.ProtoFamily) {
+	r.enc.Message(nfnl.Header{
+		SubsystemID: nfnl.NFSubsysCTNetlinkExp,
 		MessageType: typ,
 		Flags:       flags,
 		Family:      family,
@@ -342,7 +343,7 @@ func (r *request) expectMessage(typ netfilter.MessageType, flags netlink.HeaderF
 }
 
 // expectKey begins a message with what the kernel finds an expectation by.
-func (r *request) expectKey(typ netfilter.MessageType, flags netlink.HeaderFlags, ex *Expect) error {
+func (r *request) expectKey(typ nfnl.MessageType, flags netlink.HeaderFlags, ex *Expect) error {
 	if !ex.Tuple.filled() {
 		return ErrExpectNeedTuple
 	}

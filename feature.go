@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/mdlayher/netlink"
+	"github.com/ti-mo/conntrack/internal/nfnl"
 	"github.com/ti-mo/conntrack/internal/release"
 	"github.com/ti-mo/conntrack/netfilter"
 )
@@ -144,7 +145,7 @@ func (c *Conn) probe(f Feature) (found, known bool, err error) {
 // probeFilterTuple asks for a dump that is contradictory if the kernel knows of
 // CTA_FILTER: flags without the tuple that they are of.
 func (c *Conn) probeFilterTuple() (found, known bool, err error) {
-	return c.probeDump(func(e *netfilter.Encoder) {
+	return c.probeDump(func(e *nfnl.Encoder) {
 		filter := e.Nest(ctaFilter)
 		e.NativeUint32(ctaFilterOrigFlags, filterProtoNum)
 		e.End(filter)
@@ -154,20 +155,20 @@ func (c *Conn) probeFilterTuple() (found, known bool, err error) {
 // probeFilterStatus asks for a dump that is malformed if the kernel knows of
 // CTA_STATUS_MASK.
 func (c *Conn) probeFilterStatus() (found, known bool, err error) {
-	return c.probeDump(func(e *netfilter.Encoder) { e.Uint8(ctaStatusMask, 0) })
+	return c.probeDump(func(e *nfnl.Encoder) { e.Uint8(ctaStatusMask, 0) })
 }
 
 // probeDump reports whether the kernel refuses a dump with the attributes that
 // marshal appends.
-func (c *Conn) probeDump(marshal func(*netfilter.Encoder)) (refused, known bool, err error) {
-	r := dumpRequest(netfilter.Header{
-		SubsystemID: netfilter.NFSubsysCTNetlink,
+func (c *Conn) probeDump(marshal func(*nfnl.Encoder)) (refused, known bool, err error) {
+	r := dumpRequest(nfnl.Header{
+		SubsystemID: nfnl.NFSubsysCTNetlink,
 		MessageType: ctGet,
 		Family:      netfilter.ProtoIPv4,
 	})
 	defer r.free()
 	marshal(&r.enc)
-	err = c.dump(context.Background(), r, func(netfilter.Message) error { return errStop })
+	err = c.dump(context.Background(), r, func(nfnl.Message) error { return errStop })
 	return refusal(err)
 }
 
@@ -177,7 +178,7 @@ func refusal(err error) (refused, known bool, _ error) {
 	switch {
 	case err == nil:
 		return false, true, nil
-	case netfilter.IsInvalid(err):
+	case nfnl.IsInvalid(err):
 		return true, true, nil
 	}
 	return false, false, err
@@ -192,8 +193,8 @@ func (c *Conn) probeFlushTuple() (found, known bool, err error) {
 	}
 	r := newRequest()
 	defer r.free()
-	r.enc.Message(netfilter.Header{
-		SubsystemID: netfilter.NFSubsysCTNetlink,
+	r.enc.Message(nfnl.Header{
+		SubsystemID: nfnl.NFSubsysCTNetlink,
 		MessageType: ctDelete,
 		Family:      netfilter.ProtoIPv4,
 		Flags:       netlink.Acknowledge,
@@ -237,7 +238,7 @@ func (c *Conn) probeFilterIPv6Address() (found, known bool, err error) {
 func (c *Conn) firstFlow(k *kernelFilter) (flow Flow, ok bool, err error) {
 	r := k.dumpRequest(ctGet)
 	defer r.free()
-	err = c.dump(context.Background(), r, func(m netfilter.Message) error {
+	err = c.dump(context.Background(), r, func(m nfnl.Message) error {
 		ok = true
 		if err := flow.unmarshal(m.Attributes, nil, nil); err != nil {
 			return err

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/ti-mo/conntrack/internal/nfnl"
 	"github.com/ti-mo/conntrack/netfilter"
 )
 
@@ -99,7 +100,7 @@ func NewFlow(proto uint8, status StatusFlag, srcAddr, destAddr netip.Addr,
 // unmarshal decodes the attributes in b into f, which must be zero, and what is
 // of the event that they belong to into ev, which is nil if they belong to none.
 func (f *Flow) unmarshal(b []byte, s *slab, ev *Event) error {
-	var d netfilter.Decoder
+	var d nfnl.Decoder
 	for typ, v := range d.Attributes(b) {
 		// What most flows have. With the others the loop would be too long for
 		// the compiler to inline.
@@ -137,7 +138,7 @@ func (f *Flow) Counted() bool {
 }
 
 // unmarshalOther decodes an attribute that only some flows have.
-func (f *Flow) unmarshalOther(d *netfilter.Decoder, typ uint16, v []byte, s *slab, ev *Event) {
+func (f *Flow) unmarshalOther(d *nfnl.Decoder, typ uint16, v []byte, s *slab, ev *Event) {
 	switch typ {
 	case ctaCountersOrig:
 		d.Fail(f.CountersOrig.unmarshal(v))
@@ -182,7 +183,7 @@ func (f *Flow) unmarshalOther(d *netfilter.Decoder, typ uint16, v []byte, s *sla
 
 // marshalNew appends what a new flow has. The other methods append to the same
 // message.
-func (f *Flow) marshalNew(e *netfilter.Encoder, family netfilter.ProtoFamily) error {
+func (f *Flow) marshalNew(e *nfnl.Encoder, family netfilter.ProtoFamily) error {
 	if orig, reply := f.TupleOrig.Zone, f.TupleReply.Zone; f.Zone != 0 && orig|reply != 0 || orig != 0 && reply != 0 {
 		return ErrTwoZones
 	}
@@ -199,13 +200,13 @@ func (f *Flow) marshalNew(e *netfilter.Encoder, family netfilter.ProtoFamily) er
 }
 
 // marshalUpdate appends what an update changes.
-func (f *Flow) marshalUpdate(e *netfilter.Encoder) error {
+func (f *Flow) marshalUpdate(e *nfnl.Encoder) error {
 	f.marshalTuples(e, &f.TupleReply)
 	return f.marshal(e, 0)
 }
 
 // marshalTuples appends f's tuples and zone, with another reply tuple.
-func (f *Flow) marshalTuples(e *netfilter.Encoder, reply *Tuple) {
+func (f *Flow) marshalTuples(e *nfnl.Encoder, reply *Tuple) {
 	if f.TupleOrig.filled() {
 		f.TupleOrig.marshal(e, ctaTupleOrig)
 	}
@@ -222,7 +223,7 @@ func (f *Flow) marshalTuples(e *netfilter.Encoder, reply *Tuple) {
 //
 // A status without StatusConfirmed gives EBUSY. So does one with StatusExpected
 // in a Create with a master, which sets that flag by itself.
-func (f *Flow) marshal(e *netfilter.Encoder, tcpMask uint8) error {
+func (f *Flow) marshal(e *nfnl.Encoder, tcpMask uint8) error {
 	if err := f.checkLabels(); err != nil {
 		return err
 	}
@@ -295,7 +296,7 @@ func (f *Flow) labelled() bool {
 
 // marshalKey appends what the kernel finds an entry by: one tuple, the original
 // one if there are both.
-func (f *Flow) marshalKey(e *netfilter.Encoder) {
+func (f *Flow) marshalKey(e *nfnl.Encoder) {
 	if f.TupleOrig.filled() {
 		f.TupleOrig.marshal(e, ctaTupleOrig)
 	} else {
@@ -319,7 +320,7 @@ const unusedZone = 0xfffe
 // the default zone, a zone for the other direction that nobody is in leaves the
 // original tuple alone to be found; and the other way round. If both are in the
 // same zone, the zone for one direction excludes what the zone for both found.
-func (f *Flow) marshalKeyInOneDirection(e *netfilter.Encoder) {
+func (f *Flow) marshalKeyInOneDirection(e *nfnl.Encoder) {
 	orig, reply := f.TupleOrig, f.TupleReply
 	switch uint16(0) {
 	case f.Zone | orig.Zone:

@@ -11,7 +11,7 @@ import (
 
 	"github.com/mdlayher/netlink"
 	"github.com/stretchr/testify/require"
-	"github.com/ti-mo/conntrack/netfilter"
+	"github.com/ti-mo/conntrack/internal/nfnl"
 )
 
 // seed adds the attributes of the golden messages of some types.
@@ -31,7 +31,7 @@ func requireOwn[T any](t *testing.T, b []byte, decode func(v *T, b []byte, s *sl
 	t.Helper()
 	var want T
 	if err := decode(&want, b, nil); err != nil {
-		require.ErrorIs(t, err, netfilter.ErrMalformed)
+		require.ErrorIs(t, err, nfnl.ErrMalformed)
 		return nil
 	}
 	require.LessOrEqual(t, owned(reflect.ValueOf(want)), len(b))
@@ -89,7 +89,7 @@ func owned(v reflect.Value) (n int) {
 }
 
 // encoded returns the attributes of the one message in e.
-func encoded(e *netfilter.Encoder) []byte {
+func encoded(e *nfnl.Encoder) []byte {
 	const header = 20 // with struct nfgenmsg
 	return bytes.Clone(reflect.ValueOf(e).Elem().FieldByName("buf").Bytes()[header:])
 }
@@ -122,8 +122,8 @@ func encodeFlow(flow *Flow) []byte {
 	if err != nil {
 		return nil
 	}
-	var e netfilter.Encoder
-	e.Message(netfilter.Header{})
+	var e nfnl.Encoder
+	e.Message(nfnl.Header{})
 	if flow.marshalNew(&e, family) != nil || e.Err() != nil {
 		return nil
 	}
@@ -156,8 +156,8 @@ func encodeExpect(ex *Expect) []byte {
 	if _, err := ex.family(); err != nil {
 		return nil
 	}
-	var e netfilter.Encoder
-	e.Message(netfilter.Header{})
+	var e nfnl.Encoder
+	e.Message(nfnl.Header{})
 	ex.marshal(&e)
 	if e.Err() != nil {
 		return nil
@@ -177,7 +177,7 @@ func FuzzEvent(f *testing.F) {
 		var got, want Event
 		err := got.Unmarshal(netlink.Message{Header: header, Data: input})
 		if err != nil {
-			require.True(t, errors.Is(err, netfilter.ErrMalformed) || errors.Is(err, ErrUnknownEvent), "%v", err)
+			require.True(t, errors.Is(err, nfnl.ErrMalformed) || errors.Is(err, ErrUnknownEvent), "%v", err)
 			return
 		}
 		require.True(t, (got.Flow == nil) != (got.Expect == nil))

@@ -16,6 +16,7 @@ import (
 
 	"github.com/mdlayher/netlink"
 	"github.com/stretchr/testify/require"
+	"github.com/ti-mo/conntrack/internal/nfnl"
 	"github.com/ti-mo/conntrack/internal/nstest"
 	"github.com/ti-mo/conntrack/internal/release"
 	"github.com/ti-mo/conntrack/netfilter"
@@ -141,7 +142,7 @@ func (s *bareSocket) next() []byte {
 
 // replies sends a request, and returns a function that returns its replies, and
 // then nil.
-func (s *bareSocket) replies(h netfilter.Header) func() []byte {
+func (s *bareSocket) replies(h nfnl.Header) func() []byte {
 	s.t.Helper()
 	request := binary.NativeEndian.AppendUint32(nil, unix.NLMSG_HDRLEN+sizeofNfgenmsg)
 	request = binary.NativeEndian.AppendUint16(request, uint16(h.SubsystemID)<<8|uint16(h.MessageType))

@@ -21,7 +21,7 @@ import (
 	"github.com/mdlayher/netlink"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"github.com/ti-mo/conntrack/netfilter"
+	"github.com/ti-mo/conntrack/internal/nfnl"
 	"golang.org/x/sys/unix"
 )
 
@@ -195,36 +195,36 @@ func withoutZeroes(v reflect.Value) any {
 // A kind is what a message is about.
 type kind struct {
 	// request asks the kernel for such messages; nil for events.
-	request *netfilter.Header
+	request *nfnl.Header
 	decode  func(m netlink.Message) (any, error)
 }
 
 var (
 	flowKind = &kind{
-		request: &netfilter.Header{SubsystemID: netfilter.NFSubsysCTNetlink, MessageType: ctGet, Flags: netlink.Dump},
-		decode:  decoder(func(f *Flow, _ netfilter.Header, b []byte) error { return f.unmarshal(b, nil, nil) }),
+		request: &nfnl.Header{SubsystemID: nfnl.NFSubsysCTNetlink, MessageType: ctGet, Flags: netlink.Dump},
+		decode:  decoder(func(f *Flow, _ nfnl.Header, b []byte) error { return f.unmarshal(b, nil, nil) }),
 	}
 	expectKind = &kind{
-		request: &netfilter.Header{SubsystemID: netfilter.NFSubsysCTNetlinkExp, MessageType: expGet, Flags: netlink.Dump},
-		decode:  decoder(func(ex *Expect, _ netfilter.Header, b []byte) error { return ex.unmarshal(b, nil) }),
+		request: &nfnl.Header{SubsystemID: nfnl.NFSubsysCTNetlinkExp, MessageType: expGet, Flags: netlink.Dump},
+		decode:  decoder(func(ex *Expect, _ nfnl.Header, b []byte) error { return ex.unmarshal(b, nil) }),
 	}
 	statsKind = &kind{
-		request: &netfilter.Header{SubsystemID: netfilter.NFSubsysCTNetlink, MessageType: ctGetStatsCPU, Flags: netlink.Dump},
-		decode: decoder(func(s *Stats, h netfilter.Header, b []byte) error {
+		request: &nfnl.Header{SubsystemID: nfnl.NFSubsysCTNetlink, MessageType: ctGetStatsCPU, Flags: netlink.Dump},
+		decode: decoder(func(s *Stats, h nfnl.Header, b []byte) error {
 			s.CPUID = h.ResourceID
 			return s.unmarshal(b)
 		}),
 	}
 	statsExpectKind = &kind{
-		request: &netfilter.Header{SubsystemID: netfilter.NFSubsysCTNetlinkExp, MessageType: expGetStatsCPU, Flags: netlink.Dump},
-		decode: decoder(func(s *StatsExpect, h netfilter.Header, b []byte) error {
+		request: &nfnl.Header{SubsystemID: nfnl.NFSubsysCTNetlinkExp, MessageType: expGetStatsCPU, Flags: netlink.Dump},
+		decode: decoder(func(s *StatsExpect, h nfnl.Header, b []byte) error {
 			s.CPUID = h.ResourceID
 			return s.unmarshal(b)
 		}),
 	}
 	statsGlobalKind = &kind{
-		request: &netfilter.Header{SubsystemID: netfilter.NFSubsysCTNetlink, MessageType: ctGetStats},
-		decode:  decoder(func(s *StatsGlobal, _ netfilter.Header, b []byte) error { return s.unmarshal(b) }),
+		request: &nfnl.Header{SubsystemID: nfnl.NFSubsysCTNetlink, MessageType: ctGetStats},
+		decode:  decoder(func(s *StatsGlobal, _ nfnl.Header, b []byte) error { return s.unmarshal(b) }),
 	}
 	eventKind = &kind{decode: func(m netlink.Message) (any, error) {
 		e := new(Event)
@@ -232,9 +232,9 @@ var (
 	}}
 )
 
-func decoder[T any](unmarshal func(*T, netfilter.Header, []byte) error) func(netlink.Message) (any, error) {
+func decoder[T any](unmarshal func(*T, nfnl.Header, []byte) error) func(netlink.Message) (any, error) {
 	return func(m netlink.Message) (any, error) {
-		h, attrs, err := netfilter.DecodeMessage(m)
+		h, attrs, err := nfnl.DecodeMessage(m)
 		if err != nil {
 			return nil, err
 		}

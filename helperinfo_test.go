@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ti-mo/conntrack"
+	"github.com/ti-mo/conntrack/internal/nfnl"
 	"github.com/ti-mo/conntrack/internal/nstest"
 	"github.com/ti-mo/conntrack/netfilter"
 )
@@ -19,13 +20,13 @@ import (
 // helperRequest sends a message to the kernel's list of helpers in user space
 // (linux/netfilter/nfnetlink_cthelper.h), which is one for all network
 // namespaces.
-func helperRequest(t *testing.T, typ netfilter.MessageType, flags netlink.HeaderFlags, attributes func(*netfilter.Encoder)) error {
+func helperRequest(t *testing.T, typ nfnl.MessageType, flags netlink.HeaderFlags, attributes func(*nfnl.Encoder)) error {
 	t.Helper()
-	conn, err := netfilter.Dial(nil)
+	conn, err := nfnl.Dial(nil)
 	require.NoError(t, err)
 	defer conn.Close()
-	var e netfilter.Encoder
-	e.Message(netfilter.Header{SubsystemID: netfilter.NFSubsysCTHelper, MessageType: typ, Flags: netlink.Acknowledge | flags})
+	var e nfnl.Encoder
+	e.Message(nfnl.Header{SubsystemID: 9 /* NFNL_SUBSYS_CTHELPER */, MessageType: typ, Flags: netlink.Acknowledge | flags})
 	attributes(&e)
 	return conn.Do(&e, nil)
 }
@@ -35,7 +36,7 @@ func helperRequest(t *testing.T, typ netfilter.MessageType, flags netlink.Header
 func newUserHelper(t *testing.T, name string, n uint32) {
 	t.Helper()
 	nstest.Require(t)
-	err := helperRequest(t, 0, netlink.Create, func(e *netfilter.Encoder) { // NFNL_MSG_CTHELPER_NEW
+	err := helperRequest(t, 0, netlink.Create, func(e *nfnl.Encoder) { // NFNL_MSG_CTHELPER_NEW
 		e.String(1, name) // NFCTH_NAME
 		tuple := e.Nest(2)
 		e.Uint16(1, uint16(netfilter.ProtoIPv4)) // NFCTH_TUPLE_L3PROTONUM
@@ -52,12 +53,12 @@ func newUserHelper(t *testing.T, name string, n uint32) {
 		e.End(policies)
 		e.Uint32(5, n) // NFCTH_PRIV_DATA_LEN
 	})
-	if netfilter.IsInvalid(err) || errors.Is(err, fs.ErrPermission) {
+	if nfnl.IsInvalid(err) || errors.Is(err, fs.ErrPermission) {
 		t.Skipf("helpers in user space take the kernel's nfnetlink_cthelper and the machine's CAP_NET_ADMIN: %v", err)
 	}
 	require.NoError(t, err)
 	t.Cleanup(func() {
-		require.NoError(t, helperRequest(t, 2, 0, func(e *netfilter.Encoder) { e.String(1, name) })) // NFNL_MSG_CTHELPER_DEL
+		require.NoError(t, helperRequest(t, 2, 0, func(e *nfnl.Encoder) { e.String(1, name) })) // NFNL_MSG_CTHELPER_DEL
 	})
 }
 

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/mdlayher/netlink"
+	"github.com/ti-mo/conntrack/internal/nfnl"
 	"github.com/ti-mo/conntrack/netfilter"
 )
 
@@ -153,9 +154,9 @@ func singleAddr(addr netip.Addr, p netip.Prefix) (netip.Addr, bool) {
 }
 
 // dumpRequest returns the request for a dump of a message type.
-func (k *kernelFilter) dumpRequest(typ netfilter.MessageType) *request {
-	r := dumpRequest(netfilter.Header{
-		SubsystemID: netfilter.NFSubsysCTNetlink,
+func (k *kernelFilter) dumpRequest(typ nfnl.MessageType) *request {
+	r := dumpRequest(nfnl.Header{
+		SubsystemID: nfnl.NFSubsysCTNetlink,
 		MessageType: typ,
 		Family:      k.family,
 	})
@@ -166,8 +167,8 @@ func (k *kernelFilter) dumpRequest(typ netfilter.MessageType) *request {
 // flushRequest returns the request for a flush.
 func (k *kernelFilter) flushRequest() *request {
 	r := newRequest()
-	h := netfilter.Header{
-		SubsystemID: netfilter.NFSubsysCTNetlink,
+	h := nfnl.Header{
+		SubsystemID: nfnl.NFSubsysCTNetlink,
 		MessageType: ctDelete,
 		Flags:       netlink.Acknowledge,
 		Family:      k.family,
@@ -181,7 +182,7 @@ func (k *kernelFilter) flushRequest() *request {
 }
 
 // marshal appends the attributes of the request.
-func (k *kernelFilter) marshal(e *netfilter.Encoder) {
+func (k *kernelFilter) marshal(e *nfnl.Encoder) {
 	if k.mark {
 		e.Uint32(ctaMark, k.filter.Mark)
 		e.Uint32(ctaMarkMask, k.filter.Mask)
@@ -209,7 +210,7 @@ func (k *kernelFilter) marshal(e *netfilter.Encoder) {
 }
 
 // marshal appends the fields of the tuple that flags stand for, and no others.
-func (d *filterDirection) marshal(e *netfilter.Encoder, flags uint32) {
+func (d *filterDirection) marshal(e *nfnl.Encoder, flags uint32) {
 	tuple := e.Nest(d.attr)
 	source, _ := singleAddr(d.tuple.IP.SourceAddress, d.source)
 	dest, _ := singleAddr(d.tuple.IP.DestinationAddress, d.dest)

@@ -9,7 +9,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/ti-mo/conntrack/netfilter"
+	"github.com/ti-mo/conntrack/internal/nfnl"
 )
 
 // labelBits is how many labels a flow has room for, in labelBytes bytes.
@@ -19,7 +19,7 @@ const (
 )
 
 // HasLabel reports whether label bit, from 0 to 127, is set in f.Labels.
-func (f *Flow) HasLabel(bit int) bool { return netfilter.Bit(f.Labels, bit) }
+func (f *Flow) HasLabel(bit int) bool { return nfnl.Bit(f.Labels, bit) }
 
 // SetLabel sets label bit, from 0 to 127, in f.Labels, so that an Update with f
 // sets it in the kernel.
@@ -44,8 +44,8 @@ func (f *Flow) changeLabel(bit int, on bool) {
 	// Copies, since copies of f share the slices.
 	f.Labels = labelSet(f.Labels)
 	f.LabelsMask = labelSet(f.LabelsMask)
-	netfilter.SetBit(f.Labels, bit, on)
-	netfilter.SetBit(f.LabelsMask, bit, true)
+	nfnl.SetBit(f.Labels, bit, on)
+	nfnl.SetBit(f.LabelsMask, bit, true)
 	// The kernel would turn those over that are set but not in the mask.
 	for i, b := range f.Labels {
 		f.LabelsMask[i] |= b

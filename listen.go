@@ -7,6 +7,7 @@ import (
 	"iter"
 	"time"
 
+	"github.com/ti-mo/conntrack/internal/nfnl"
 	"github.com/ti-mo/conntrack/netfilter"
 )
 
@@ -14,7 +15,7 @@ import (
 // buffer was full. It satisfies errors.Is(ErrOverrun, unix.ENOBUFS). It stands
 // among the events where the gap is: a dump made when it is seen shows what the
 // dropped events would have told, and what happens from then on is received.
-var ErrOverrun = netfilter.ErrOverrun
+var ErrOverrun = nfnl.ErrOverrun
 
 // eventBuffer is the size of the receive buffer of a socket that listens. The
 // kernel doubles it. Each event takes the size of the kernel's buffer for it,
@@ -113,7 +114,7 @@ func (w *watch) run(groups []netfilter.NetlinkGroup, joined func()) error {
 }
 
 // message yields the event that m is, and reports whether the loop goes on.
-func (w *watch) message(m netfilter.Message, err error) bool {
+func (w *watch) message(m nfnl.Message, err error) bool {
 	if w.err = w.ctx.Err(); w.err != nil {
 		return false
 	}
@@ -171,7 +172,7 @@ func (c *Conn) listen(evChan chan<- Event, numWorkers uint8, groups []netfilter.
 	if err != nil {
 		return nil, err
 	}
-	receivers := make([]*netfilter.Receiver, numWorkers)
+	receivers := make([]*nfnl.Receiver, numWorkers)
 	for i := range receivers {
 		if receivers[i], err = s.NewReceiver(); err != nil {
 			c.sockets.drop(s)
@@ -189,7 +190,7 @@ func (c *Conn) listen(evChan chan<- Event, numWorkers uint8, groups []netfilter.
 
 // eventSocket returns a socket that has joined groups, with a program that does
 // the part of the filter that a program can do.
-func (c *Conn) eventSocket(groups []netfilter.NetlinkGroup, f *EventFilter) (*netfilter.Conn, error) {
+func (c *Conn) eventSocket(groups []netfilter.NetlinkGroup, f *EventFilter) (*nfnl.Conn, error) {
 	s, err := c.sockets.get()
 	if err != nil {
 		return nil, err
@@ -201,7 +202,7 @@ func (c *Conn) eventSocket(groups []netfilter.NetlinkGroup, f *EventFilter) (*ne
 	return s, nil
 }
 
-func prepareForEvents(s *netfilter.Conn, groups []netfilter.NetlinkGroup, f *EventFilter) error {
+func prepareForEvents(s *nfnl.Conn, groups []netfilter.NetlinkGroup, f *EventFilter) error {
 	if !s.HasReadBuffer() {
 		if err := s.SetReadBuffer(eventBuffer); err != nil {
 			return err
@@ -221,7 +222,7 @@ func prepareForEvents(s *netfilter.Conn, groups []netfilter.NetlinkGroup, f *Eve
 // attach attaches the longest program for f that the kernel takes: it limits the
 // memory of a program (sysctl net.core.optmem_max). A shorter one, or none, makes
 // no difference but in speed.
-func attach(s *netfilter.Conn, f *EventFilter) error {
+func attach(s *nfnl.Conn, f *EventFilter) error {
 	for limit := bpfMaxProgramLen; ; limit /= 2 {
 		program, err := f.program(limit)
 		if err != nil || program == nil {
@@ -239,7 +240,7 @@ const pendingErrors = 16
 // A worker of Listen.
 type worker struct {
 	conn     *Conn
-	receiver *netfilter.Receiver
+	receiver *nfnl.Receiver
 	slab     slab
 	events   chan<- Event
 	errors   chan<- error
@@ -283,7 +284,7 @@ func (w *worker) report(err error) {
 }
 
 // message sends the event that m is, and reports whether the worker is to go on.
-func (w *worker) message(m netfilter.Message, err error) bool {
+func (w *worker) message(m nfnl.Message, err error) bool {
 	var ev Event
 	if err == nil {
 		err = ev.unmarshal(m, &w.slab)

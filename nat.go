@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 
+	"github.com/ti-mo/conntrack/internal/nfnl"
 	"github.com/ti-mo/conntrack/netfilter"
 )
 
@@ -34,7 +35,7 @@ func NATTo(to netip.AddrPort) NATRange {
 
 // marshalTranslation appends the tuples of f, which is to be created, and what it
 // is to be translated into.
-func (f *Flow) marshalTranslation(e *netfilter.Encoder, family netfilter.ProtoFamily) error {
+func (f *Flow) marshalTranslation(e *nfnl.Encoder, family netfilter.ProtoFamily) error {
 	nat, reply, err := f.translation(family)
 	if err != nil {
 		return err
@@ -125,7 +126,7 @@ func (r NATRange) complete(family netfilter.ProtoFamily) (NATRange, error) {
 }
 
 func (r *NATRange) unmarshal(b []byte) error {
-	var d netfilter.Decoder
+	var d nfnl.Decoder
 	for typ, v := range d.Attributes(b) {
 		switch typ {
 		case ctaNATv4MinIP:
@@ -144,7 +145,7 @@ func (r *NATRange) unmarshal(b []byte) error {
 }
 
 func (r *NATRange) unmarshalPorts(b []byte) error {
-	var d netfilter.Decoder
+	var d nfnl.Decoder
 	for typ, v := range d.Attributes(b) {
 		switch typ {
 		case ctaProtoNATPortMin:
@@ -157,7 +158,7 @@ func (r *NATRange) unmarshalPorts(b []byte) error {
 }
 
 // marshal appends r, which is complete.
-func (r *NATRange) marshal(e *netfilter.Encoder, typ uint16) {
+func (r *NATRange) marshal(e *nfnl.Encoder, typ uint16) {
 	nat := e.Nest(typ)
 	if r.MinAddr.IsValid() {
 		e.Addr(ctaNATv4MinIP, ctaNATv6MinIP, r.MinAddr)

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ti-mo/conntrack/internal/nfnl"
 	"github.com/ti-mo/conntrack/netfilter"
 )
 
@@ -560,7 +561,7 @@ func (r *flowReader) readLabels(names string) error {
 		if r.flow.HasLabel(bit) {
 			return errTwice
 		}
-		netfilter.SetBit(r.flow.Labels, bit, true)
+		nfnl.SetBit(r.flow.Labels, bit, true)
 		if names, ok = strings.CutPrefix(rest, ","); !ok {
 			r.rest = strings.TrimLeft(rest, blanks)
 			return nil

@@ -6,17 +6,17 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/ti-mo/conntrack/netfilter"
+	"github.com/ti-mo/conntrack/internal/nfnl"
 )
 
 // sockets are the sockets of a Conn: one for requests, and as many more as dumps
 // and listeners need at a time.
 type sockets struct {
-	request *netfilter.Conn
+	request *nfnl.Conn
 
 	mu     sync.Mutex
-	open   []*netfilter.Conn // without request
-	idle   []*netfilter.Conn // those of open that may be taken
+	open   []*nfnl.Conn // without request
+	idle   []*nfnl.Conn // those of open that may be taken
 	closed bool
 }
 
@@ -24,7 +24,7 @@ type sockets struct {
 const maxIdle = 4
 
 // get returns a socket that nobody else uses.
-func (s *sockets) get() (*netfilter.Conn, error) {
+func (s *sockets) get() (*nfnl.Conn, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -44,7 +44,7 @@ func (s *sockets) get() (*netfilter.Conn, error) {
 }
 
 // keep takes a socket back, for another get. Nothing may be on its way to it.
-func (s *sockets) keep(c *netfilter.Conn) {
+func (s *sockets) keep(c *nfnl.Conn) {
 	s.mu.Lock()
 	if !s.closed && len(s.idle) < maxIdle {
 		s.idle = append(s.idle, c)
@@ -56,15 +56,15 @@ func (s *sockets) keep(c *netfilter.Conn) {
 }
 
 // drop closes a socket that get returned.
-func (s *sockets) drop(c *netfilter.Conn) {
+func (s *sockets) drop(c *nfnl.Conn) {
 	s.mu.Lock()
-	s.open = slices.DeleteFunc(s.open, func(o *netfilter.Conn) bool { return o == c })
+	s.open = slices.DeleteFunc(s.open, func(o *nfnl.Conn) bool { return o == c })
 	s.mu.Unlock()
 	_ = c.Close()
 }
 
 // each calls fn for all sockets and returns the first error.
-func (s *sockets) each(fn func(*netfilter.Conn) error) error {
+func (s *sockets) each(fn func(*nfnl.Conn) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := fn(s.request); err != nil {

@@ -1,6 +1,6 @@
 package conntrack
 
-import "github.com/ti-mo/conntrack/netfilter"
+import "github.com/ti-mo/conntrack/internal/nfnl"
 
 // Stats are the counters of one CPU, of what happened in the network namespace
 // since it was made (struct ip_conntrack_stat, Linux 3.6). They wrap round.
@@ -44,7 +44,7 @@ type StatsGlobal struct {
 // unmarshal decodes the attributes in b into s. The number of the CPU is not
 // among them: it is in the header.
 func (s *Stats) unmarshal(b []byte) error {
-	var d netfilter.Decoder
+	var d nfnl.Decoder
 	for typ, v := range d.Attributes(b) {
 		switch typ {
 		case ctaStatsFound:
@@ -83,7 +83,7 @@ func (s *Stats) unmarshal(b []byte) error {
 }
 
 func (s *StatsExpect) unmarshal(b []byte) error {
-	var d netfilter.Decoder
+	var d nfnl.Decoder
 	for typ, v := range d.Attributes(b) {
 		switch typ {
 		case ctaStatsExpNew:
@@ -98,7 +98,7 @@ func (s *StatsExpect) unmarshal(b []byte) error {
 }
 
 func (s *StatsGlobal) unmarshal(b []byte) error {
-	var d netfilter.Decoder
+	var d nfnl.Decoder
 	for typ, v := range d.Attributes(b) {
 		switch typ {
 		case ctaStatsGlobalEntries:

@@ -1,7 +1,7 @@
 package conntrack
 
 import (
-	"github.com/ti-mo/conntrack/netfilter"
+	"github.com/ti-mo/conntrack/internal/nfnl"
 )
 
 // appendSaved appends the command that makes conntrack(8) do to its table what
@@ -101,7 +101,7 @@ func (t *flowText) appendSavedState(b []byte, protocol uint8) []byte {
 // savedVTag returns how conntrack(8) saves an SCTP verification tag, and the other
 // way round: it takes the bytes, which are in network byte order, for those of a
 // number of its machine.
-func savedVTag(tag uint32) uint32 { return netfilter.Native(tag) }
+func savedVTag(tag uint32) uint32 { return nfnl.Native(tag) }
 
 // unnamed is what conntrack(8) saves for what it has no name for.
 const unnamed = "(null)"

@@ -3,6 +3,7 @@ package conntrack
 import (
 	"net/netip"
 
+	"github.com/ti-mo/conntrack/internal/nfnl"
 	"github.com/ti-mo/conntrack/netfilter"
 )
 
@@ -86,7 +87,7 @@ func (t *Tuple) filled() bool {
 }
 
 func (t *Tuple) unmarshal(b []byte) error {
-	var d netfilter.Decoder
+	var d nfnl.Decoder
 	for typ, v := range d.Attributes(b) {
 		switch typ {
 		case ctaTupleIP:
@@ -102,7 +103,7 @@ func (t *Tuple) unmarshal(b []byte) error {
 
 // marshal appends t as an attribute of the given type. Its addresses must be of
 // one family.
-func (t *Tuple) marshal(e *netfilter.Encoder, typ uint16) {
+func (t *Tuple) marshal(e *nfnl.Encoder, typ uint16) {
 	tuple := e.Nest(typ)
 	t.IP.marshal(e)
 	t.Proto.marshal(e)
@@ -114,16 +115,16 @@ func (t *Tuple) marshal(e *netfilter.Encoder, typ uint16) {
 
 func (ipt *IPTuple) unmarshal(b []byte) error {
 	switch {
-	case len(b) == 16 && netfilter.Holds(b, 0, ctaIPv4Src, 4) && netfilter.Holds(b, 8, ctaIPv4Dst, 4):
+	case len(b) == 16 && nfnl.Holds(b, 0, ctaIPv4Src, 4) && nfnl.Holds(b, 8, ctaIPv4Dst, 4):
 		ipt.SourceAddress = netip.AddrFrom4([4]byte(b[4:]))
 		ipt.DestinationAddress = netip.AddrFrom4([4]byte(b[12:]))
 		return nil
-	case len(b) == 40 && netfilter.Holds(b, 0, ctaIPv6Src, 16) && netfilter.Holds(b, 20, ctaIPv6Dst, 16):
+	case len(b) == 40 && nfnl.Holds(b, 0, ctaIPv6Src, 16) && nfnl.Holds(b, 20, ctaIPv6Dst, 16):
 		ipt.SourceAddress = netip.AddrFrom16([16]byte(b[4:]))
 		ipt.DestinationAddress = netip.AddrFrom16([16]byte(b[24:]))
 		return nil
 	}
-	var d netfilter.Decoder
+	var d nfnl.Decoder
 	for typ, v := range d.Attributes(b) {
 		switch typ {
 		case ctaIPv4Src:
@@ -139,7 +140,7 @@ func (ipt *IPTuple) unmarshal(b []byte) error {
 	return d.Err(ctaIPNames)
 }
 
-func (ipt *IPTuple) marshal(e *netfilter.Encoder) {
+func (ipt *IPTuple) marshal(e *nfnl.Encoder) {
 	ip := e.Nest(ctaTupleIP)
 	e.Addr(ctaIPv4Src, ctaIPv6Src, ipt.SourceAddress)
 	e.Addr(ctaIPv4Dst, ctaIPv6Dst, ipt.DestinationAddress)
@@ -147,14 +148,14 @@ func (ipt *IPTuple) marshal(e *netfilter.Encoder) {
 }
 
 func (pt *ProtoTuple) unmarshal(b []byte) error {
-	if len(b) == 24 && netfilter.Holds(b, 0, ctaProtoNum, 1) &&
-		netfilter.Holds(b, 8, ctaProtoSrcPort, 2) && netfilter.Holds(b, 16, ctaProtoDstPort, 2) {
+	if len(b) == 24 && nfnl.Holds(b, 0, ctaProtoNum, 1) &&
+		nfnl.Holds(b, 8, ctaProtoSrcPort, 2) && nfnl.Holds(b, 16, ctaProtoDstPort, 2) {
 		pt.setProtocol(b[4])
-		pt.SourcePort = netfilter.Uint16(b[12:])
-		pt.DestinationPort = netfilter.Uint16(b[20:])
+		pt.SourcePort = nfnl.Uint16(b[12:])
+		pt.DestinationPort = nfnl.Uint16(b[20:])
 		return nil
 	}
-	var d netfilter.Decoder
+	var d nfnl.Decoder
 	for typ, v := range d.Attributes(b) {
 		switch typ {
 		case ctaProtoNum:
@@ -180,7 +181,7 @@ func (pt *ProtoTuple) setProtocol(p uint8) {
 	pt.ICMPv6 = p == ProtocolICMPv6
 }
 
-func (pt *ProtoTuple) marshal(e *netfilter.Encoder) {
+func (pt *ProtoTuple) marshal(e *nfnl.Encoder) {
 	proto := e.Nest(ctaTupleProto)
 	e.Uint8(ctaProtoNum, pt.Protocol)
 	switch {

@@ -15,7 +15,7 @@ import (
 
 	"github.com/mdlayher/netlink"
 	"github.com/stretchr/testify/require"
-	"github.com/ti-mo/conntrack/netfilter"
+	"github.com/ti-mo/conntrack/internal/nfnl"
 	"golang.org/x/sys/unix"
 )
 
@@ -177,7 +177,7 @@ func nested(types []uint16, value []byte) []byte {
 // that of a new flow.
 func wireMessage(attributes []byte) netlink.Message {
 	return netlink.Message{
-		Header: netlink.Header{Type: netlink.HeaderType(netfilter.NFSubsysCTNetlink) << 8, Flags: netlink.Create | netlink.Excl},
+		Header: netlink.Header{Type: netlink.HeaderType(nfnl.NFSubsysCTNetlink) << 8, Flags: netlink.Create | netlink.Excl},
 		Data:   append([]byte{unix.AF_INET, 0, 0, 0}, attributes...),
 	}
 }
@@ -211,7 +211,7 @@ func TestFields(t *testing.T) {
 						continue
 					}
 					require.EqualError(t, err, fmt.Sprintf("%s: malformed message: %d bytes, want %d", f.path, size, f.size))
-					require.ErrorIs(t, err, netfilter.ErrMalformed)
+					require.ErrorIs(t, err, nfnl.ErrMalformed)
 				}
 			})
 		}
@@ -333,7 +333,7 @@ func TestMalformed(t *testing.T) {
 			for _, k := range []*kind{flowKind, eventKind} {
 				_, err := k.decode(wireMessage(tt.attributes))
 				require.EqualError(t, err, tt.err)
-				require.ErrorIs(t, err, netfilter.ErrMalformed)
+				require.ErrorIs(t, err, nfnl.ErrMalformed)
 			}
 		})
 	}
@@ -357,7 +357,7 @@ func TestShortMessage(t *testing.T) {
 	for n := range m.Data {
 		m.Data = m.Data[:n]
 		var e Event
-		require.ErrorIs(t, e.Unmarshal(m), netfilter.ErrMalformed, "%d bytes", n)
+		require.ErrorIs(t, e.Unmarshal(m), nfnl.ErrMalformed, "%d bytes", n)
 	}
 }
 
@@ -441,7 +441,7 @@ func TestTruncated(t *testing.T) {
 			if boundaries[n] {
 				require.NoError(t, err, "%s: %d bytes", file, n)
 			} else {
-				require.ErrorIs(t, err, netfilter.ErrMalformed, "%s: %d bytes", file, n)
+				require.ErrorIs(t, err, nfnl.ErrMalformed, "%s: %d bytes", file, n)
 			}
 		}
 	}

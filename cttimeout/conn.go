@@ -4,13 +4,14 @@ import (
 	"github.com/mdlayher/netlink"
 
 	"github.com/ti-mo/conntrack"
+	"github.com/ti-mo/conntrack/internal/nfnl"
 	"github.com/ti-mo/conntrack/netfilter"
 )
 
 // A Conn is a connection to the timeout policies of one network namespace. It is
 // one socket. Its methods may be called from several goroutines.
 type Conn struct {
-	socket *netfilter.Conn
+	socket *nfnl.Conn
 }
 
 // Dial opens a connection. A nil config is the zero config: the network
@@ -27,7 +28,7 @@ func Dial(config *netlink.Config) (*Conn, error) {
 		own.Groups = 0
 		config = &own
 	}
-	socket, err := netfilter.Dial(config)
+	socket, err := nfnl.Dial(config)
 	if err != nil {
 		return nil, opError(opDial, "", err)
 	}
@@ -40,9 +41,9 @@ func Dial(config *netlink.Config) (*Conn, error) {
 func (c *Conn) Close() error { return opError(opClose, "", c.socket.Close()) }
 
 // message begins the only message of e.
-func message(e *netfilter.Encoder, typ netfilter.MessageType, flags netlink.HeaderFlags) {
-	e.Message(netfilter.Header{
-		SubsystemID: netfilter.NFSubsysCTNetlinkTimeout,
+func message(e *nfnl.Encoder, typ nfnl.MessageType, flags netlink.HeaderFlags) {
+	e.Message(nfnl.Header{
+		SubsystemID: nfnl.NFSubsysCTNetlinkTimeout,
 		MessageType: typ,
 		Flags:       flags,
 	})
@@ -72,7 +73,7 @@ func (c *Conn) Set(p Policy) error {
 }
 
 func (c *Conn) put(p *Policy, flags netlink.HeaderFlags) error {
-	var e netfilter.Encoder
+	var e nfnl.Encoder
 	message(&e, msgNew, netlink.Acknowledge|flags)
 	if err := p.marshal(&e); err != nil {
 		return err
@@ -97,10 +98,10 @@ func (c *Conn) get(name string) (p Policy, err error) {
 	if err := checkName(name); err != nil {
 		return p, err
 	}
-	var e netfilter.Encoder
+	var e nfnl.Encoder
 	message(&e, msgGet, 0)
 	e.String(ctaTimeoutName, name)
-	err = c.socket.Do(&e, func(m netfilter.Message) error {
+	err = c.socket.Do(&e, func(m nfnl.Message) error {
 		return p.unmarshal(m.Attributes, inPolicy...)
 	})
 	return p, err
@@ -113,12 +114,12 @@ func (c *Conn) get(name string) (p Policy, err error) {
 // in the meantime may hide those behind it, and the kernel does not tell.
 func (c *Conn) Dump() ([]Policy, error) {
 	var (
-		e        netfilter.Encoder
+		e        nfnl.Encoder
 		policies []Policy
 		bad      error
 	)
 	message(&e, msgGet, netlink.Dump)
-	err := c.socket.Do(&e, func(m netfilter.Message) error {
+	err := c.socket.Do(&e, func(m nfnl.Message) error {
 		// A dump must be read to its end, or there can be no other one.
 		if bad != nil {
 			return nil
@@ -152,7 +153,7 @@ func (c *Conn) delete(name string) error {
 	if err := checkName(name); err != nil {
 		return err
 	}
-	var e netfilter.Encoder
+	var e nfnl.Encoder
 	message(&e, msgDelete, netlink.Acknowledge)
 	e.String(ctaTimeoutName, name)
 	return c.socket.Do(&e, nil)
@@ -161,7 +162,7 @@ func (c *Conn) delete(name string) error {
 // Flush removes all policies, but for those that Delete gets EBUSY for: the kernel
 // leaves them where they are, and does not tell.
 func (c *Conn) Flush() error {
-	var e netfilter.Encoder
+	var e nfnl.Encoder
 	message(&e, msgDelete, netlink.Acknowledge)
 	return opError(opFlush, "", c.socket.Do(&e, nil))
 }
@@ -181,11 +182,11 @@ func defaultsFamily(protocol uint8) netfilter.ProtoFamily {
 // They are the same for IPv4 and IPv6. A protocol that the kernel does not track
 // gives unix.EOPNOTSUPP.
 func (c *Conn) Defaults(protocol uint8) (Timeouts, error) {
-	var e netfilter.Encoder
+	var e nfnl.Encoder
 	message(&e, msgDefaultGet, 0)
 	marshalProtocol(&e, defaultsFamily(protocol), protocol)
 	var p Policy
-	err := c.socket.Do(&e, func(m netfilter.Message) error {
+	err := c.socket.Do(&e, func(m nfnl.Message) error {
 		return p.unmarshal(m.Attributes, ctaTimeoutL4Proto, ctaTimeoutData)
 	})
 	if err != nil {
@@ -203,7 +204,7 @@ func (c *Conn) SetDefaults(protocol uint8, t Timeouts) error {
 }
 
 func (c *Conn) setDefaults(protocol uint8, t Timeouts) error {
-	var e netfilter.Encoder
+	var e nfnl.Encoder
 	message(&e, msgDefaultSet, netlink.Acknowledge)
 	marshalProtocol(&e, defaultsFamily(protocol), protocol)
 	if err := t.marshal(&e, protocol); err != nil {

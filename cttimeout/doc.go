@@ -56,8 +56,8 @@
 // errors.Is(err, unix.ENOENT) or errors.Is(err, fs.ErrNotExist) for a policy that is
 // not there, errors.Is(err, unix.EEXIST) or errors.Is(err, fs.ErrExist) for one that
 // is there already, errors.Is(err, unix.EOPNOTSUPP) or errors.Is(err,
-// errors.ErrUnsupported) for a protocol that the kernel does not track. A message
-// from the kernel that makes no sense gives netfilter.ErrMalformed; what it holds
+// errors.ErrUnsupported) for a protocol that the kernel does not track. A malformed
+// message from the kernel is an error too; what a message holds
 // beyond what this package knows is skipped.
 //
 // # Kernels

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 
-	"github.com/ti-mo/conntrack/netfilter"
+	"github.com/ti-mo/conntrack/internal/nfnl"
 )
 
 // Errors about what the caller asked for. Nothing was sent to the kernel.
@@ -60,9 +60,9 @@ func hint(op string, err error) string {
 	switch {
 	case errors.Is(err, fs.ErrPermission):
 		return " (run as root, or with CAP_NET_ADMIN in the user namespace that owns the network namespace)"
-	case op == opSet && netfilter.IsInvalid(err):
+	case op == opSet && nfnl.IsInvalid(err):
 		return " (a policy keeps the family and the protocol that it was created with)"
-	case netfilter.IsInvalid(err):
+	case nfnl.IsInvalid(err):
 		return " (the kernel may lack nfnetlink_cttimeout)"
 	case errors.Is(err, errors.ErrUnsupported) && op != opDial:
 		return " (the kernel does not track this protocol)"

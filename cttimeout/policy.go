@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/ti-mo/conntrack/internal/nfnl"
 	"github.com/ti-mo/conntrack/netfilter"
 )
 
@@ -37,7 +38,7 @@ func checkName(name string) error {
 }
 
 // marshal appends all of p but for Use.
-func (p *Policy) marshal(e *netfilter.Encoder) error {
+func (p *Policy) marshal(e *nfnl.Encoder) error {
 	if err := checkName(p.Name); err != nil {
 		return err
 	}
@@ -49,7 +50,7 @@ func (p *Policy) marshal(e *netfilter.Encoder) error {
 	return p.Timeouts.marshal(e, p.Protocol)
 }
 
-func marshalProtocol(e *netfilter.Encoder, family netfilter.ProtoFamily, protocol uint8) {
+func marshalProtocol(e *nfnl.Encoder, family netfilter.ProtoFamily, protocol uint8) {
 	e.Uint16(ctaTimeoutL3Proto, uint16(family))
 	e.Uint8(ctaTimeoutL4Proto, protocol)
 }
@@ -58,18 +59,18 @@ func marshalProtocol(e *netfilter.Encoder, family netfilter.ProtoFamily, protoco
 // the required types must be there.
 func (p *Policy) unmarshal(b []byte, required ...uint16) error {
 	var (
-		d    netfilter.Decoder
+		d    nfnl.Decoder
 		data []byte
 		seen [ctaTimeoutUse + 1]bool
 	)
 	for typ, v := range d.Attributes(b) {
 		switch typ {
 		case ctaTimeoutName:
-			p.Name = string(netfilter.TrimNUL(v))
+			p.Name = string(nfnl.TrimNUL(v))
 		case ctaTimeoutL3Proto:
 			family := d.Uint16(v)
 			if family > 0xff {
-				d.Fail(fmt.Errorf("%w: family %d", netfilter.ErrMalformed, family))
+				d.Fail(fmt.Errorf("%w: family %d", nfnl.ErrMalformed, family))
 			}
 			p.Family = netfilter.ProtoFamily(family)
 		case ctaTimeoutL4Proto:
@@ -88,13 +89,13 @@ func (p *Policy) unmarshal(b []byte, required ...uint16) error {
 	}
 	for _, typ := range required {
 		if !seen[typ] {
-			return fmt.Errorf("%w: it has no %s", netfilter.ErrMalformed, ctaTimeoutNames[typ])
+			return fmt.Errorf("%w: it has no %s", nfnl.ErrMalformed, ctaTimeoutNames[typ])
 		}
 	}
 	// What it means depends on the protocol, wherever that stands.
 	timeouts, err := unmarshalTimeouts(data, p.Protocol)
 	if err != nil {
-		return &netfilter.AttributeError{Name: ctaTimeoutNames[ctaTimeoutData], Err: err}
+		return &nfnl.AttributeError{Name: ctaTimeoutNames[ctaTimeoutData], Err: err}
 	}
 	p.Timeouts = timeouts
 	return nil

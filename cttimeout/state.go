@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/ti-mo/conntrack"
-	"github.com/ti-mo/conntrack/netfilter"
+	"github.com/ti-mo/conntrack/internal/nfnl"
 )
 
 // A State names one of the timeouts of one protocol: mostly the state that a flow
@@ -256,7 +256,7 @@ type Timeouts map[State]time.Duration
 const MaxTimeout = 24 * 24 * time.Hour
 
 // marshal appends t as a nested CTA_TIMEOUT_DATA.
-func (t Timeouts) marshal(e *netfilter.Encoder, protocol uint8) error {
+func (t Timeouts) marshal(e *nfnl.Encoder, protocol uint8) error {
 	nest := e.Nest(ctaTimeoutData)
 	// Sorted, so that the same Timeouts give the same bytes and the same error.
 	for _, state := range slices.Sorted(maps.Keys(t)) {
@@ -277,7 +277,7 @@ func (t Timeouts) marshal(e *netfilter.Encoder, protocol uint8) error {
 func unmarshalTimeouts(b []byte, protocol uint8) (Timeouts, error) {
 	names := stateNames[protocol]
 	t := make(Timeouts, len(names))
-	var d netfilter.Decoder
+	var d nfnl.Decoder
 	for typ, v := range d.Attributes(b) {
 		if 0 < typ && int(typ) < len(names) {
 			t[State(protocol)<<8|State(typ)] = time.Duration(d.Uint32(v)) * time.Second

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ti-mo/conntrack/internal/nfnl"
 	"github.com/ti-mo/conntrack/netfilter"
 )
 
@@ -109,7 +110,7 @@ func TestUnmarshalMalformed(t *testing.T) {
 			t.Parallel()
 			var p Policy
 			err := p.unmarshal(slices.Concat(tt.b...), inPolicy...)
-			require.ErrorIs(t, err, netfilter.ErrMalformed)
+			require.ErrorIs(t, err, nfnl.ErrMalformed)
 			require.ErrorContains(t, err, tt.text)
 		})
 	}
@@ -121,7 +122,7 @@ func TestUnmarshalTruncated(t *testing.T) {
 	b := slices.Concat(wireName, wireFamily, wireUDP, wireUse, wireData)
 	for n := range b {
 		var p Policy
-		require.ErrorIs(t, p.unmarshal(b[:n:n], inPolicy...), netfilter.ErrMalformed, "%d bytes", n)
+		require.ErrorIs(t, p.unmarshal(b[:n:n], inPolicy...), nfnl.ErrMalformed, "%d bytes", n)
 	}
 }
 
@@ -134,7 +135,7 @@ func FuzzPolicy(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var p Policy
 		if err := p.unmarshal(b, inPolicy...); err != nil {
-			require.ErrorIs(t, err, netfilter.ErrMalformed)
+			require.ErrorIs(t, err, nfnl.ErrMalformed)
 			return
 		}
 		require.LessOrEqual(t, len(p.Name)+4*len(p.Timeouts), len(b))
@@ -144,8 +145,8 @@ func FuzzPolicy(f *testing.F) {
 			require.Zero(t, timeout%time.Second)
 		}
 
-		var e netfilter.Encoder
-		e.Message(netfilter.Header{})
+		var e nfnl.Encoder
+		e.Message(nfnl.Header{})
 		err := p.marshal(&e)
 		known := []error{ErrBadName, ErrBadFamily, ErrBadTimeout}
 		if err != nil && !slices.ContainsFunc(known, func(k error) bool { return errors.Is(err, k) }) {

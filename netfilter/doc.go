@@ -1,12 +1,8 @@
-// Package netfilter speaks nfnetlink, the part of netlink through which Linux
-// shows its packet filter to user space: the socket, the message header, and
-// the attributes. What the messages mean is left to packages above it, such as
-// conntrack.
+// Package netfilter names the event groups and protocol families of the kernel's
+// packet filter, as the functions of package conntrack take them.
 //
-// An [Encoder] appends messages to one buffer, a [Conn] sends them and passes
-// the replies on out of another, and a [Decoder] reads their attributes in
-// place. None of the three allocates once its buffers have grown.
-//
-// The kernel's side is described in linux/netfilter/nfnetlink.h and
-// linux/netlink.h.
+// On Linux its types, constants and variables are those of
+// github.com/ti-mo/netfilter, so a program may import either. On other systems,
+// where that package does not compile, they are defined here with the same names
+// and values.
 package netfilter

@@ -1,4 +1,4 @@
-package netfilter
+package nfnl
 
 import (
 	"encoding/binary"

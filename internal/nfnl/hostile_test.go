@@ -1,6 +1,6 @@
 //go:build linux
 
-package netfilter
+package nfnl
 
 import (
 	"encoding/binary"
@@ -15,6 +15,7 @@ import (
 
 	"github.com/mdlayher/netlink"
 	"github.com/stretchr/testify/require"
+	"github.com/ti-mo/conntrack/netfilter"
 	"golang.org/x/sys/unix"
 )
 
@@ -238,7 +239,7 @@ func TestReplies(t *testing.T) {
 				require.EqualValues(t, 1, m.Sequence)
 				require.Equal(t, -1, m.NSID)
 				require.Equal(t, Header{
-					Flags: m.Flags, SubsystemID: NFSubsysCTNetlink, MessageType: 0, Family: ProtoIPv4,
+					Flags: m.Flags, SubsystemID: NFSubsysCTNetlink, MessageType: 0, Family: netfilter.ProtoIPv4,
 				}, m.Header)
 				got = append(got, m.Attributes[attrHeaderLen])
 				return nil
@@ -363,7 +364,7 @@ func TestClose(t *testing.T) {
 	require.ErrorIs(t, c.Do(request(netlink.Acknowledge, 1), nil), fs.ErrClosed)
 	require.ErrorIs(t, c.DoBatch(request(0, 2), func(int, error) { t.Error("called") }), fs.ErrClosed)
 	require.ErrorIs(t, c.SetDeadline(time.Time{}), fs.ErrClosed)
-	require.ErrorIs(t, c.JoinGroup(GroupCTNew), fs.ErrClosed)
+	require.ErrorIs(t, c.JoinGroup(netfilter.GroupCTNew), fs.ErrClosed)
 }
 
 func TestEmptyRequest(t *testing.T) {

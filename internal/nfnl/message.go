@@ -1,10 +1,11 @@
-package netfilter
+package nfnl
 
 import (
 	"encoding/binary"
 	"fmt"
 
 	"github.com/mdlayher/netlink"
+	"github.com/ti-mo/conntrack/netfilter"
 )
 
 // A Message is one message from the kernel.
@@ -69,7 +70,7 @@ func (m rawMessage) message() Message {
 			Flags:       m.flags(),
 			SubsystemID: SubsystemID(typ >> 8),
 			MessageType: MessageType(typ),
-			Family:      ProtoFamily(m[16]),
+			Family:      netfilter.ProtoFamily(m[16]),
 			Version:     m[17],
 			ResourceID:  binary.BigEndian.Uint16(m[18:]),
 		},

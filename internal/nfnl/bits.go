@@ -1,4 +1,4 @@
-package netfilter
+package nfnl
 
 import "encoding/binary"
 
@@ -14,7 +14,7 @@ func Bit(b []byte, n int) bool {
 func SetBit(b []byte, n int, on bool) {
 	word, mask, ok := wordOf(b, n)
 	if !ok {
-		panic("netfilter: no room for the bit")
+		panic("nfnl: no room for the bit")
 	}
 	value := binary.NativeEndian.Uint32(word) &^ mask
 	if on {

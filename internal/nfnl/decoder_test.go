@@ -1,4 +1,4 @@
-package netfilter
+package nfnl
 
 import (
 	"encoding/binary"
@@ -8,6 +8,7 @@ import (
 
 	"github.com/mdlayher/netlink"
 	"github.com/stretchr/testify/require"
+	"github.com/ti-mo/conntrack/netfilter"
 )
 
 // attr returns an attribute without padding at its end.
@@ -203,7 +204,7 @@ func TestDecodeMessage(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, Header{
 		Flags: netlink.Multi, SubsystemID: NFSubsysCTNetlink, MessageType: 2,
-		Family: ProtoIPv6, Version: 1, ResourceID: 0x0304,
+		Family: netfilter.ProtoIPv6, Version: 1, ResourceID: 0x0304,
 	}, h)
 	require.Equal(t, []byte{5, 6, 7}, attrs)
 

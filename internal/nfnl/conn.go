@@ -1,4 +1,4 @@
-package netfilter
+package nfnl
 
 import (
 	"errors"
@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/mdlayher/netlink"
+	"github.com/ti-mo/conntrack/netfilter"
 	"golang.org/x/net/bpf"
 )
 
@@ -219,7 +220,7 @@ func (c *Conn) PortID() uint32 { return c.nl.PID() }
 // JoinGroup makes the socket receive what the kernel sends to a multicast
 // group. It takes CAP_NET_ADMIN in the user namespace that owns the socket's
 // network namespace.
-func (c *Conn) JoinGroup(g NetlinkGroup) error { return c.fault(c.nl.JoinGroup(uint32(g))) }
+func (c *Conn) JoinGroup(g netfilter.NetlinkGroup) error { return c.fault(c.nl.JoinGroup(uint32(g))) }
 
 // fault returns err, as an error that satisfies fs.ErrClosed if c was closed.
 func (c *Conn) fault(err error) error {

@@ -1,6 +1,6 @@
 //go:build linux
 
-package netfilter
+package nfnl
 
 import (
 	"encoding/binary"
@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"github.com/ti-mo/conntrack/internal/nstest"
+	"github.com/ti-mo/conntrack/netfilter"
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 )
@@ -54,7 +55,7 @@ func appendTuple(e *Encoder, typ uint16, src, dst byte, srcPort, dstPort uint16)
 // port.
 func appendCreate(e *Encoder, port uint16, flags netlink.HeaderFlags) {
 	e.Message(Header{
-		SubsystemID: NFSubsysCTNetlink, MessageType: ctNew, Family: ProtoIPv4,
+		SubsystemID: NFSubsysCTNetlink, MessageType: ctNew, Family: netfilter.ProtoIPv4,
 		Flags: netlink.Create | netlink.Excl | flags,
 	})
 	appendTuple(e, 1, 1, 2, port, 53)
@@ -63,7 +64,7 @@ func appendCreate(e *Encoder, port uint16, flags netlink.HeaderFlags) {
 }
 
 func appendDelete(e *Encoder, port uint16, flags netlink.HeaderFlags) {
-	e.Message(Header{SubsystemID: NFSubsysCTNetlink, MessageType: ctDelete, Family: ProtoIPv4, Flags: flags})
+	e.Message(Header{SubsystemID: NFSubsysCTNetlink, MessageType: ctDelete, Family: netfilter.ProtoIPv4, Flags: flags})
 	appendTuple(e, 1, 1, 2, port, 53)
 }
 
@@ -118,7 +119,7 @@ func TestRequests(t *testing.T) {
 	e.Message(Header{SubsystemID: NFSubsysCTNetlink, MessageType: ctGet, Flags: netlink.Dump})
 	flows := 0
 	require.NoError(t, c.Do(&e, func(m Message) error {
-		require.Equal(t, ProtoIPv4, m.Family)
+		require.Equal(t, netfilter.ProtoIPv4, m.Family)
 		require.Equal(t, netlink.Multi, m.Flags&netlink.Multi)
 		flows++
 		return nil
@@ -147,7 +148,7 @@ func TestConcurrentRequests(t *testing.T) {
 				}))
 
 				e.Reset()
-				e.Message(Header{SubsystemID: NFSubsysCTNetlink, MessageType: ctGet, Family: ProtoIPv4})
+				e.Message(Header{SubsystemID: NFSubsysCTNetlink, MessageType: ctGet, Family: netfilter.ProtoIPv4})
 				appendTuple(&e, 1, 1, 2, port, 53)
 				assert.NoError(t, c.Do(&e, func(m Message) error {
 					assert.Equal(t, strconv.Itoa(int(port)), sourcePort(t, m.Attributes))
@@ -234,7 +235,7 @@ func TestReceiverForeignSender(t *testing.T) {
 	t.Parallel()
 	n := nstest.New(t)
 	c, listener, s := dial(t, n), dial(t, n), newStranger(t, n)
-	require.NoError(t, listener.JoinGroup(GroupCTNew))
+	require.NoError(t, listener.JoinGroup(netfilter.GroupCTNew))
 	r, err := listener.NewReceiver()
 	require.NoError(t, err)
 
@@ -268,7 +269,7 @@ func receiveEvents(t testing.TB, r *Receiver, n int) (events []string, faults []
 func describe(t testing.TB, m Message) string {
 	t.Helper()
 	require.Equal(t, NFSubsysCTNetlink, m.SubsystemID)
-	require.Equal(t, ProtoIPv4, m.Family)
+	require.Equal(t, netfilter.ProtoIPv4, m.Family)
 	require.Equal(t, -1, m.NSID)
 	kind := "new "
 	if m.MessageType == ctDelete {
@@ -306,8 +307,8 @@ func TestReceiver(t *testing.T) {
 	t.Parallel()
 	n := nstest.New(t)
 	c, listener := dial(t, n), dial(t, n)
-	require.NoError(t, listener.JoinGroup(GroupCTNew))
-	require.NoError(t, listener.JoinGroup(GroupCTDestroy))
+	require.NoError(t, listener.JoinGroup(netfilter.GroupCTNew))
+	require.NoError(t, listener.JoinGroup(netfilter.GroupCTDestroy))
 	require.NoError(t, listener.SetReadBuffer(1<<20))
 	r, err := listener.NewReceiver()
 	require.NoError(t, err)
@@ -343,7 +344,7 @@ func overrunReceiver(t *testing.T, created int) (*Receiver, *Conn) {
 	n := nstest.New(t)
 	c, listener := dial(t, n), dial(t, n)
 	require.NoError(t, listener.SetReadBuffer(1)) // the kernel makes it its minimum
-	require.NoError(t, listener.JoinGroup(GroupCTNew))
+	require.NoError(t, listener.JoinGroup(netfilter.GroupCTNew))
 	r, err := listener.NewReceiver()
 	require.NoError(t, err)
 	create(t, c, ports(1000, created)...)
@@ -409,8 +410,8 @@ func TestSetBPF(t *testing.T) {
 	})
 	require.NoError(t, err)
 	require.NoError(t, listener.SetBPF(program))
-	require.NoError(t, listener.JoinGroup(GroupCTNew))
-	require.NoError(t, listener.JoinGroup(GroupCTDestroy))
+	require.NoError(t, listener.JoinGroup(netfilter.GroupCTNew))
+	require.NoError(t, listener.JoinGroup(netfilter.GroupCTDestroy))
 	r, err := listener.NewReceiver()
 	require.NoError(t, err)
 
@@ -432,7 +433,7 @@ func TestNSID(t *testing.T) {
 
 	listener := dial(t, here)
 	require.NoError(t, listener.SetOption(netlink.ListenAllNSID, true))
-	require.NoError(t, listener.JoinGroup(GroupCTNew))
+	require.NoError(t, listener.JoinGroup(netfilter.GroupCTNew))
 	r, err := listener.NewReceiver()
 	require.NoError(t, err)
 	create(t, dial(t, there), 1000)
@@ -592,7 +593,7 @@ func TestCloseReceiver(t *testing.T) {
 	t.Parallel()
 	c, err := Dial(nstest.New(t).Config())
 	require.NoError(t, err)
-	require.NoError(t, c.JoinGroup(GroupCTNew))
+	require.NoError(t, c.JoinGroup(netfilter.GroupCTNew))
 	r, err := c.NewReceiver()
 	require.NoError(t, err)
 	ended := make(chan error)
@@ -602,7 +603,7 @@ func TestCloseReceiver(t *testing.T) {
 	require.NoError(t, c.Close(), "twice")
 
 	for name, err := range map[string]error{
-		"JoinGroup":      c.JoinGroup(GroupCTNew),
+		"JoinGroup":      c.JoinGroup(netfilter.GroupCTNew),
 		"SetOption":      c.SetOption(netlink.NoENOBUFS, true),
 		"SetReadBuffer":  c.SetReadBuffer(1 << 20),
 		"SetWriteBuffer": c.SetWriteBuffer(1 << 20),
@@ -623,7 +624,7 @@ func TestDeadlineReceiver(t *testing.T) {
 	t.Parallel()
 	n := nstest.New(t)
 	c, listener := dial(t, n), dial(t, n)
-	require.NoError(t, listener.JoinGroup(GroupCTNew))
+	require.NoError(t, listener.JoinGroup(netfilter.GroupCTNew))
 	r, err := listener.NewReceiver()
 	require.NoError(t, err)
 	ended := make(chan error)

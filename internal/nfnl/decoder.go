@@ -1,4 +1,4 @@
-package netfilter
+package nfnl
 
 import (
 	"encoding/binary"
@@ -29,7 +29,7 @@ func (e *AttributeError) Unwrap() error { return e.Err }
 
 // A Decoder walks over a sequence of attributes in place:
 //
-//	var d netfilter.Decoder
+//	var d nfnl.Decoder
 //	for typ, v := range d.Attributes(b) {
 //		switch typ {
 //		case 1:

@@ -1,4 +1,4 @@
-package netfilter
+package nfnl
 
 import (
 	"encoding/binary"
@@ -9,6 +9,7 @@ import (
 
 	"github.com/mdlayher/netlink"
 	"github.com/stretchr/testify/require"
+	"github.com/ti-mo/conntrack/netfilter"
 )
 
 var littleEndian = binary.NativeEndian.Uint16([]byte{1, 0}) == 1
@@ -28,7 +29,7 @@ func TestEncoderBytes(t *testing.T) {
 					Flags:       netlink.Dump,
 					SubsystemID: NFSubsysCTNetlinkExp,
 					MessageType: 1,
-					Family:      ProtoIPv6,
+					Family:      netfilter.ProtoIPv6,
 					Version:     3,
 					ResourceID:  0x0102,
 				})

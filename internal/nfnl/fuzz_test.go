@@ -1,6 +1,6 @@
 //go:build linux
 
-package netfilter
+package nfnl
 
 import (
 	"encoding/hex"
@@ -19,7 +19,7 @@ import (
 // goldenMessages returns the messages of the parent's testdata.
 func goldenMessages(tb testing.TB) (messages [][]byte) {
 	tb.Helper()
-	files, err := filepath.Glob("../testdata/*/*.json")
+	files, err := filepath.Glob("../../testdata/*/*.json")
 	require.NoError(tb, err)
 	require.NotEmpty(tb, files)
 	for _, file := range files {
