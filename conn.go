@@ -31,15 +31,18 @@ type Conn struct {
 	overruns atomic.Uint64
 }
 
-// Dial opens a connection. A nil config is the zero config: the network
-// namespace of the calling thread. With config.NetNS, an open descriptor of a
-// network namespace, Dial takes CAP_SYS_ADMIN, and so does each later socket, for
-// a dump or for events; the descriptor may be closed afterwards. config.Groups is
-// ignored: Listen and Events join groups. config.PID holds for the socket of
-// requests alone.
+// Dial opens a connection to the network namespace of the calling thread or, if
+// config.NetNS is set, of that descriptor, which may be closed afterwards. A nil
+// config is the zero config. Dial ignores config.Groups, since [Conn.Listen] and
+// [Conn.Events] join groups; config.PID is the address of the socket for requests
+// alone.
 //
-// Dial takes no other privilege, but what is done with the Conn does. Where
-// there is no netlink, the error satisfies errors.Is(err,
+// config.NetNS takes CAP_SYS_ADMIN. A Conn in another namespace than the process
+// keeps a thread there until it is closed, for the sockets that it opens later: the
+// process may drop all capabilities but CAP_NET_ADMIN.
+//
+// Otherwise Dial succeeds without privilege, but no operation of the Conn does. On
+// other systems than Linux the error satisfies errors.Is(err,
 // errors.ErrUnsupported).
 func Dial(config *netlink.Config) (*Conn, error) {
 	if config != nil {

@@ -88,7 +88,7 @@ func hint(op string, err error) string {
 	}
 	var call *os.SyscallError
 	if errors.As(err, &call) && call.Syscall == "setns" {
-		return " (another network namespace takes CAP_SYS_ADMIN, for each socket)"
+		return " (to enter another network namespace takes CAP_SYS_ADMIN)"
 	}
 	const privilege = "run as root, or with CAP_NET_ADMIN in the user namespace that owns the network namespace"
 	if op == opNames[opUpdate] || op == opNames[opPut] {

@@ -24,6 +24,8 @@ type Conn struct {
 	nl     *netlink.Conn
 	config netlink.Config
 	closed atomic.Bool
+	home   *home // nil if any thread can open siblings
+	owner  bool  // of home
 
 	mu  sync.Mutex // held for one exchange: a request and its replies
 	seq uint32
@@ -49,13 +51,35 @@ const replyBufferSize = 64 << 10
 // has these options.
 //
 // Dial itself takes no privilege, but with config.NetNS, where it takes
-// CAP_SYS_ADMIN. Where there is no netlink, it returns an error that satisfies
-// errors.Is(err, errors.ErrUnsupported).
+// CAP_SYS_ADMIN. A Conn in another network namespace than the process keeps a
+// thread there until it is closed, so that Sibling takes no privilege.
+//
+// Where there is no netlink, the error satisfies errors.Is(err,
+// errors.ErrUnsupported).
 func Dial(config *netlink.Config) (*Conn, error) {
 	if config == nil {
 		config = &netlink.Config{}
 	}
-	nl, err := dialNetlink(config)
+	h, err := newHome(config.NetNS)
+	if err != nil {
+		return nil, err
+	}
+	inside := *config
+	inside.NetNS = 0
+	c, err := open(h, &inside)
+	if err != nil {
+		if h != nil {
+			h.close()
+		}
+		return nil, err
+	}
+	c.owner = true
+	return c, nil
+}
+
+// open opens a socket in the namespace of h.
+func open(h *home, config *netlink.Config) (*Conn, error) {
+	nl, err := h.dial(config)
 	if err != nil {
 		return nil, err
 	}
@@ -64,6 +88,7 @@ func Dial(config *netlink.Config) (*Conn, error) {
 		_ = nl.Close()
 		return nil, err
 	}
+	c.home = h
 	// Older kernels than 4.3 and 4.12 do not have them, and we work without.
 	_ = nl.SetOption(netlink.CapAcknowledge, true)
 	_ = nl.SetOption(netlink.ExtendedAcknowledge, true)
@@ -80,17 +105,19 @@ func newConn(nl *netlink.Conn, config *netlink.Config) (*Conn, error) {
 
 // Sibling opens a socket like c: in the same network namespace, wherever the
 // calling thread is, and with the options and buffer sizes that were set on c.
-// It takes CAP_SYS_ADMIN only where the calling thread is in another network
-// namespace than c.
+// It takes CAP_SYS_ADMIN only if the calling thread is in another network
+// namespace than c, and c in that of the process.
 func (c *Conn) Sibling() (*Conn, error) {
 	config := c.config
-	config.PID, config.Groups, config.NetNS = 0, 0, 0
-	s, err := Dial(&config)
+	config.PID, config.Groups = 0, 0
+	s, err := open(c.home, &config)
 	if err != nil {
 		return nil, err
 	}
-	if s, err = c.sameNamespace(s, &config); err != nil {
-		return nil, err
+	if c.home == nil {
+		if s, err = c.bring(s, config); err != nil {
+			return nil, err
+		}
 	}
 	if err := s.apply(&c.setup); err != nil {
 		_ = s.Close()
@@ -99,26 +126,24 @@ func (c *Conn) Sibling() (*Conn, error) {
 	return s, nil
 }
 
-// sameNamespace returns s if it is in the network namespace of c, or else
-// closes it and returns another one that is.
-func (c *Conn) sameNamespace(s *Conn, config *netlink.Config) (*Conn, error) {
-	ns, err := c.namespace()
-	if err != nil {
-		_ = s.Close()
-		return nil, fmt.Errorf("finding the socket's network namespace: %w", err)
-	}
-	defer ns.Close()
-
-	other, err := s.namespace()
-	if err == nil {
-		defer other.Close()
-		if sameFile(ns, other) {
-			return s, nil
-		}
+// bring returns s if it is in the network namespace of c, or else closes it and
+// returns another one that is.
+func (c *Conn) bring(s *Conn, config netlink.Config) (*Conn, error) {
+	same, err := c.sameNamespace(s)
+	if same {
+		return s, nil
 	}
 	_ = s.Close()
+	if err != nil {
+		return nil, err
+	}
+	ns, err := c.namespace()
+	if err != nil {
+		return nil, err
+	}
+	defer ns.Close()
 	config.NetNS = int(ns.Fd())
-	s, err = Dial(config)
+	s, err = open(nil, &config)
 	if err != nil {
 		return nil, fmt.Errorf("entering the socket's network namespace: %w", err)
 	}
@@ -150,6 +175,9 @@ func (c *Conn) apply(s *settings) error {
 // twice is no error.
 func (c *Conn) Close() error {
 	c.closed.Store(true)
+	if c.home != nil && c.owner {
+		c.home.close()
+	}
 	return c.nl.Close()
 }
 

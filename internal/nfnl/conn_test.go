@@ -4,6 +4,8 @@ package nfnl
 
 import (
 	"encoding/binary"
+	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"strconv"
@@ -476,10 +478,6 @@ func TestSibling(t *testing.T) {
 	n, other := nstest.New(t), nstest.New(t)
 	c := dial(t, n)
 	create(t, c, 1000)
-	ns, err := c.namespace()
-	require.NoError(t, err)
-	defer ns.Close()
-
 	check := func() error {
 		s, err := c.Sibling()
 		if err != nil {
@@ -487,10 +485,9 @@ func TestSibling(t *testing.T) {
 		}
 		defer s.Close()
 		require.NotEqual(t, c.PortID(), s.PortID())
-		sns, err := s.namespace()
+		same, err := c.sameNamespace(s)
 		require.NoError(t, err)
-		defer sns.Close()
-		require.True(t, sameFile(ns, sns))
+		require.True(t, same)
 		flows, err := entries(t, s, 0)
 		require.EqualValues(t, 1, flows)
 		return err
@@ -498,6 +495,53 @@ func TestSibling(t *testing.T) {
 	require.NoError(t, check(), "from the namespace of the test")
 	n.Do(check)
 	other.Do(check)
+}
+
+// TestSiblingOfProcess asserts that a Conn in the process's own namespace, which
+// keeps no thread, has its siblings there too.
+func TestSiblingOfProcess(t *testing.T) {
+	t.Parallel()
+	n := nstest.New(t)
+	c, err := Dial(nil)
+	require.NoError(t, err)
+	defer c.Close()
+	require.Nil(t, c.home)
+	n.Do(func() error {
+		stray, err := open(nil, &netlink.Config{})
+		require.NoError(t, err)
+		defer stray.Close()
+		same, err := c.sameNamespace(stray)
+		require.NoError(t, err)
+		require.False(t, same)
+
+		s, err := c.Sibling()
+		require.NoError(t, err)
+		defer s.Close()
+		same, err = c.sameNamespace(s)
+		require.NoError(t, err)
+		require.True(t, same)
+		return nil
+	})
+}
+
+// TestHomeEnds asserts that the thread of a Conn in another namespace ends with
+// it, and is never the one that stands for the process.
+func TestHomeEnds(t *testing.T) {
+	t.Parallel()
+	n := nstest.New(t)
+	for range 50 {
+		c, err := Dial(n.Config())
+		require.NoError(t, err)
+		ids := make(chan int, 1)
+		c.home.jobs <- func() { ids <- unix.Gettid() }
+		tid := <-ids
+		require.NoError(t, c.Close())
+		require.NotEqual(t, unix.Getpid(), tid)
+		require.Eventually(t, func() bool {
+			_, err := os.Stat(fmt.Sprintf("/proc/self/task/%d", tid))
+			return errors.Is(err, fs.ErrNotExist)
+		}, 10*time.Second, time.Millisecond)
+	}
 }
 
 // TestSiblingSettings asserts that a sibling takes over what was set.

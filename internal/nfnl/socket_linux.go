@@ -266,29 +266,3 @@ func (e *eventIO) nsid(i int) int {
 	}
 	return -1
 }
-
-// namespace returns a descriptor of the socket's network namespace (Linux 4.9).
-func (c *Conn) namespace() (*os.File, error) {
-	raw, err := c.nl.SyscallConn()
-	if err != nil {
-		return nil, c.fault(err)
-	}
-	var ns uintptr
-	var errno syscall.Errno
-	err = raw.Control(func(fd uintptr) {
-		ns, _, errno = unix.Syscall(unix.SYS_IOCTL, fd, unix.SIOCGSKNS, 0)
-	})
-	if err != nil {
-		return nil, c.fault(err)
-	}
-	if errno != 0 {
-		return nil, os.NewSyscallError("ioctl(SIOCGSKNS)", errno)
-	}
-	return os.NewFile(ns, "netns"), nil
-}
-
-func sameFile(a, b *os.File) bool {
-	ai, aerr := a.Stat()
-	bi, berr := b.Stat()
-	return aerr == nil && berr == nil && os.SameFile(ai, bi)
-}

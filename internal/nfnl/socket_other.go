@@ -5,7 +5,6 @@ package nfnl
 import (
 	"errors"
 	"fmt"
-	"os"
 	"runtime"
 	"syscall"
 	"time"
@@ -43,8 +42,4 @@ func (*eventIO) receive(bool) (int, error)    { return 0, errUnsupported }
 func (*eventIO) datagram(int) ([]byte, error) { return nil, errUnsupported }
 func (*eventIO) nsid(int) int                 { return -1 }
 
-func (c *Conn) namespace() (*os.File, error) { return nil, errUnsupported }
-
 func sleep(time.Duration) {}
-
-func sameFile(_, _ *os.File) bool { return false }

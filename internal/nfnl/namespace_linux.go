@@ -1,0 +1,178 @@
+package nfnl
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"runtime"
+	"sync"
+	"syscall"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// A home is a thread that stays in a network namespace and opens sockets there.
+// To enter a namespace takes CAP_SYS_ADMIN, which the process may have dropped by
+// the time that it needs another socket; to open one takes nothing.
+//
+// It costs a thread for as long as the Conn is open.
+type home struct {
+	jobs   chan func()
+	closed chan struct{}
+	close  func() // may be called again
+}
+
+// newHome returns the home for a Conn with the given netlink.Config.NetNS, or nil
+// if its sockets can be opened by any thread: those of the process's own
+// namespace.
+func newHome(netNS int) (*home, error) {
+	if netNS != 0 {
+		return enter(netNS)
+	}
+	// The caller may have taken its thread to another namespace.
+	thread, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		return nil, nil
+	}
+	defer thread.Close()
+	if process, err := os.Stat("/proc/self/ns/net"); err != nil || isFile(thread, process) {
+		return nil, nil
+	}
+	h, err := enter(int(thread.Fd()))
+	if err != nil {
+		return nil, nil // later sockets may find a way
+	}
+	return h, nil
+}
+
+// enter returns a home in the namespace that fd is a descriptor of.
+func enter(fd int) (*home, error) {
+	closed := make(chan struct{})
+	h := &home{
+		jobs:   make(chan func()),
+		closed: closed,
+		close:  sync.OnceFunc(func() { close(closed) }),
+	}
+	entered := make(chan error)
+	go onOwnThread(func() {
+		err := os.NewSyscallError("setns", unix.Setns(fd, unix.CLONE_NEWNET))
+		entered <- err
+		if err == nil {
+			h.serve()
+		}
+	})
+	if err := <-entered; err != nil {
+		return nil, &netlink.OpError{Op: "dial", Err: err}
+	}
+	return h, nil
+}
+
+// onOwnThread calls f on a thread that ends with f. That cannot be the process's
+// first thread, which never ends and tells others what namespace the process is
+// in.
+func onOwnThread(f func()) {
+	runtime.LockOSThread()
+	if unix.Gettid() != unix.Getpid() {
+		f() // locked for good: the runtime ends the thread with the goroutine
+		return
+	}
+	locked := make(chan struct{})
+	go func() {
+		runtime.LockOSThread()
+		close(locked)
+		f()
+	}()
+	<-locked // not this thread, which was taken until here
+	runtime.UnlockOSThread()
+}
+
+func (h *home) serve() {
+	for {
+		select {
+		case job := <-h.jobs:
+			job()
+		case <-h.closed:
+			return
+		}
+	}
+}
+
+// dial opens a socket in the home's namespace, or, without a home, in that of the
+// calling thread.
+func (h *home) dial(config *netlink.Config) (nl *netlink.Conn, err error) {
+	if h == nil {
+		return dialNetlink(config)
+	}
+	done := make(chan struct{})
+	job := func() {
+		defer close(done)
+		nl, err = dialNetlink(config)
+	}
+	select {
+	case h.jobs <- job:
+		<-done
+		return nl, err
+	case <-h.closed:
+		return nil, fs.ErrClosed
+	}
+}
+
+// sameNamespace reports whether c and s are in the same network namespace.
+func (c *Conn) sameNamespace(s *Conn) (bool, error) {
+	a, errA := c.namespaceCookie()
+	b, errB := s.namespaceCookie()
+	if errA == nil && errB == nil {
+		return a == b, nil
+	}
+	ns, err := c.namespace()
+	if err != nil {
+		return false, err
+	}
+	defer ns.Close()
+	other, err := s.namespace()
+	if err != nil {
+		return false, err
+	}
+	defer other.Close()
+	info, err := other.Stat()
+	return err == nil && isFile(ns, info), err
+}
+
+// namespaceCookie returns a number that no other network namespace has (Linux
+// 5.14).
+func (c *Conn) namespaceCookie() (cookie uint64, err error) {
+	controlErr := c.control(func(fd uintptr) {
+		cookie, err = unix.GetsockoptUint64(int(fd), unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
+	})
+	return cookie, errors.Join(controlErr, err)
+}
+
+// namespace returns a descriptor of the socket's network namespace (Linux 4.9).
+func (c *Conn) namespace() (*os.File, error) {
+	var ns uintptr
+	var errno syscall.Errno
+	err := c.control(func(fd uintptr) {
+		ns, _, errno = unix.Syscall(unix.SYS_IOCTL, fd, unix.SIOCGSKNS, 0)
+	})
+	if err != nil {
+		return nil, err
+	}
+	if errno != 0 {
+		return nil, &netlink.OpError{Op: "dial", Err: os.NewSyscallError("ioctl(SIOCGSKNS)", errno)}
+	}
+	return os.NewFile(ns, "netns"), nil
+}
+
+func (c *Conn) control(f func(fd uintptr)) error {
+	raw, err := c.nl.SyscallConn()
+	if err != nil {
+		return c.fault(err)
+	}
+	return c.fault(raw.Control(f))
+}
+
+func isFile(f *os.File, info os.FileInfo) bool {
+	own, err := f.Stat()
+	return err == nil && os.SameFile(own, info)
+}
