@@ -142,7 +142,7 @@ const maxExpectTimeout = 24 * 24 * 3600
 // family returns the network family of ex's tuples, or an error if they cannot
 // be sent.
 func (ex *Expect) family() (netfilter.ProtoFamily, error) {
-	if !ex.TupleMaster.filled() || !ex.Tuple.filled() || !ex.Mask.filled() {
+	if !ex.TupleMaster.filled() || !ex.Tuple.filled() || !ex.Mask.IP.filled() {
 		return 0, ErrExpectNeedTuples
 	}
 	return family(&ex.TupleMaster, &ex.Tuple, &ex.Mask, &ex.NAT.Tuple)

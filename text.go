@@ -295,7 +295,7 @@ func (f *Flow) showsOrig() bool {
 // behind those of the original one, and its protocol holds for them.
 func (f *Flow) showsReply() bool {
 	_, err := family(&f.TupleOrig, &f.TupleReply)
-	return err == nil && f.TupleReply.filled() && f.TupleReply.Proto.Protocol == f.TupleOrig.Proto.Protocol && f.showsOrig()
+	return err == nil && f.TupleReply.IP.filled() && f.TupleReply.Proto.Protocol == f.TupleOrig.Proto.Protocol && f.showsOrig()
 }
 
 func (t *flowText) appendDirection(b []byte, zone string, tuple *Tuple, c *Counter, shown bool) []byte {

@@ -1,6 +1,8 @@
 package conntrack
 
 import (
+	"fmt"
+	"net"
 	"net/netip"
 
 	"github.com/ti-mo/conntrack/internal/nfnl"
@@ -18,8 +20,57 @@ type Tuple struct {
 	Zone uint16
 }
 
-// An IPTuple is a pair of addresses. Both are IPv4 or both are IPv6; an
-// IPv4-mapped IPv6 address is IPv6.
+// NewTuple returns the tuple of packets from src to dst. IPv4-mapped IPv6
+// addresses become IPv4, and zones of addresses are left out: the kernel knows
+// neither. For ICMP and ICMPv6 the ports stand for what they do in a [FiveTuple].
+func NewTuple(proto Protocol, src, dst netip.AddrPort) Tuple {
+	t := Tuple{IP: IPTuple{
+		SourceAddress:      src.Addr().Unmap().WithZone(""),
+		DestinationAddress: dst.Addr().Unmap().WithZone(""),
+	}}
+	p := &t.Proto
+	p.setProtocol(uint8(proto))
+	if p.isICMP() {
+		p.ICMPID = src.Port()
+		p.ICMPType, p.ICMPCode = uint8(dst.Port()>>8), uint8(dst.Port())
+		return t
+	}
+	p.SourcePort, p.DestinationPort = src.Port(), dst.Port()
+	return t
+}
+
+// Tuple returns the tuple that [Tuple.FiveTuple] returns k for, in the default
+// zone.
+func (k FiveTuple) Tuple() Tuple { return NewTuple(k.Protocol, k.Source, k.Destination) }
+
+// TupleOf returns the tuple of the packets that c sends, for [Conn.Get]: TCP, or
+// UDP with a remote address. With NAT on this machine the flow found may have
+// other addresses in its other direction; what a connection accepted here was
+// dialed as is [Flow.Dialed].
+func TupleOf(c net.Conn) (Tuple, error) {
+	local, okLocal := c.LocalAddr().(interface{ AddrPort() netip.AddrPort })
+	remote, okRemote := c.RemoteAddr().(interface{ AddrPort() netip.AddrPort })
+	if !okLocal || !okRemote {
+		return Tuple{}, fmt.Errorf("conntrack: no tuple of a %T from %v to %v: %w", c, c.LocalAddr(), c.RemoteAddr(), ErrBadIPTuple)
+	}
+	var proto Protocol
+	switch network := c.LocalAddr().Network(); network {
+	case "tcp":
+		proto = ProtocolTCP
+	case "udp":
+		proto = ProtocolUDP
+	default:
+		return Tuple{}, fmt.Errorf("conntrack: no tuple of a %T: network %q is neither tcp nor udp", c, network)
+	}
+	t := NewTuple(proto, local.AddrPort(), remote.AddrPort())
+	if !t.filled() {
+		return Tuple{}, fmt.Errorf("conntrack: no tuple of a %T from %v to %v: %w", c, c.LocalAddr(), c.RemoteAddr(), ErrBadIPTuple)
+	}
+	return t, nil
+}
+
+// An IPTuple is a pair of addresses. Both are IPv4 or both are IPv6. Two
+// IPv4-mapped IPv6 addresses count as IPv4.
 type IPTuple struct {
 	SourceAddress      netip.Addr
 	DestinationAddress netip.Addr
@@ -45,20 +96,31 @@ type ProtoTuple struct {
 	ICMPCode uint8
 }
 
-// IsIPv6 reports whether both addresses are IPv6.
+// IsIPv6 reports whether both addresses have the form of IPv6, as mapped ones
+// have.
 func (ipt IPTuple) IsIPv6() bool {
 	return ipt.SourceAddress.Is6() && ipt.DestinationAddress.Is6()
 }
 
 // family returns the family of both addresses, or ErrBadIPTuple.
 func (ipt *IPTuple) family() (netfilter.ProtoFamily, error) {
-	switch {
-	case ipt.SourceAddress.Is4() && ipt.DestinationAddress.Is4():
+	switch ip := ipt.unmapped(); {
+	case ip.SourceAddress.Is4() && ip.DestinationAddress.Is4():
 		return netfilter.ProtoIPv4, nil
-	case ipt.IsIPv6():
+	case ip.IsIPv6():
 		return netfilter.ProtoIPv6, nil
 	}
 	return 0, ErrBadIPTuple
+}
+
+// unmapped returns ipt with IPv4-mapped addresses as IPv4, unless the other one is
+// IPv6: then both are.
+func (ipt *IPTuple) unmapped() IPTuple {
+	u := IPTuple{ipt.SourceAddress.Unmap(), ipt.DestinationAddress.Unmap()}
+	if u.SourceAddress.Is6() || u.DestinationAddress.Is6() {
+		return *ipt
+	}
+	return u
 }
 
 // family returns the one family of all addresses in those tuples that are
@@ -81,9 +143,12 @@ func family(tuples ...*Tuple) (netfilter.ProtoFamily, error) {
 	return family, nil
 }
 
-// filled reports whether t is there at all.
-func (t *Tuple) filled() bool {
-	return t.IP.SourceAddress.IsValid() || t.IP.DestinationAddress.IsValid() || t.Proto.Protocol != 0
+// filled reports whether t is given: without an address, or without a protocol, it
+// is not.
+func (t *Tuple) filled() bool { return t.IP.filled() && t.Proto.Protocol != 0 }
+
+func (ipt *IPTuple) filled() bool {
+	return ipt.SourceAddress.IsValid() && ipt.DestinationAddress.IsValid()
 }
 
 func (t *Tuple) unmarshal(b []byte) error {
@@ -141,9 +206,10 @@ func (ipt *IPTuple) unmarshal(b []byte) error {
 }
 
 func (ipt *IPTuple) marshal(e *nfnl.Encoder) {
+	addrs := ipt.unmapped()
 	ip := e.Nest(ctaTupleIP)
-	e.Addr(ctaIPv4Src, ctaIPv6Src, ipt.SourceAddress)
-	e.Addr(ctaIPv4Dst, ctaIPv6Dst, ipt.DestinationAddress)
+	e.Addr(ctaIPv4Src, ctaIPv6Src, addrs.SourceAddress)
+	e.Addr(ctaIPv4Dst, ctaIPv6Dst, addrs.DestinationAddress)
 	e.End(ip)
 }
 
