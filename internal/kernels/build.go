@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+
+	"github.com/ti-mo/conntrack/internal/debian"
 )
 
 const (
@@ -34,7 +36,7 @@ func build(tmp string) (b binaries, err error) {
 		return b, err
 	}
 	const format = "{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}} {{.Dir}}{{end}}"
-	list, err := output("", "go", "list", "-f", format, thisModule+"/...")
+	list, err := debian.Output("", "go", "list", "-f", format, thisModule+"/...")
 	if err != nil {
 		return b, err
 	}
@@ -55,6 +57,6 @@ func build(tmp string) (b binaries, err error) {
 // compile calls a go command that makes a binary.
 func compile(binary, command string, args ...string) error {
 	args = append([]string{"CGO_ENABLED=0", "GOARCH=amd64", "go", command, "-o", binary, "-ldflags=-s -w"}, args...)
-	_, err := output("", "env", args...)
+	_, err := debian.Output("", "env", args...)
 	return err
 }

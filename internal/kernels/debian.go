@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -11,42 +10,74 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+
+	"github.com/ti-mo/conntrack/internal/debian"
 )
 
-// kernel is one that was unpacked from its package.
+// A kernel is one that was unpacked from its package.
 type kernel struct {
 	version string // as uname -r tells it
 	image   string // the file to boot
 	tree    string // the directory with its modules
 }
 
-// findKernel returns the newest kernel of a release, as in "6.1". It is
-// downloaded if it is not in the cache. Where that fails, the lists of packages
-// may be out of date, so they are renewed once.
-func findKernel(release string) (kernel, error) {
-	k, err := cachedKernel(release)
-	if err == nil {
-		return k, nil
-	}
-	if _, update := output("", "apt-get", "update", "-q"); update != nil {
-		return kernel{}, errors.Join(err, update)
-	}
-	return cachedKernel(release)
+// A source says where a kernel comes from.
+type source struct {
+	release string // the beginning of its version
+	suite   string // of Debian, or "" for the system's own package sources
+	// mayBeGone is set if it need not be there: the archive serves old suites
+	// only for so long.
+	mayBeGone bool
 }
 
-func cachedKernel(release string) (kernel, error) {
-	name, version, err := newestPackage(release)
+// parseSource parses a source such as 6.1, 7@sid or 5.10@bullseye?.
+func parseSource(s string) source {
+	s, gone := strings.CutSuffix(s, "?")
+	release, suite, _ := strings.Cut(s, "@")
+	return source{release, suite, gone}
+}
+
+// findKernel returns the newest kernel of a source. It is downloaded if it is not
+// in the cache. Where that fails, the lists of packages may be out of date, so
+// they are renewed once.
+func findKernel(from source) (kernel, error) {
+	suite, err := debian.Open(from.suite)
 	if err != nil {
 		return kernel{}, err
 	}
-	cache, err := os.UserCacheDir()
+	k, err := cachedKernel(suite, from.release)
+	if err == nil || from.suite != "" {
+		return k, err
+	}
+	if _, update := suite.Run("", "apt-get", "update", "-q"); update != nil {
+		return kernel{}, errors.Join(err, update)
+	}
+	return cachedKernel(suite, from.release)
+}
+
+func cachedKernel(suite debian.Suite, release string) (kernel, error) {
+	name, version, err := newestPackage(suite, release)
 	if err != nil {
 		return kernel{}, err
 	}
-	all := filepath.Join(cache, "conntrack-kernels", release)
+	all, err := debian.Cache(filepath.Join("kernels", release))
+	if err != nil {
+		return kernel{}, err
+	}
 	dir := filepath.Join(all, name+"_"+version)
 	if _, err := os.Stat(dir); err != nil {
-		if err := unpack(name+"="+version, all, dir); err != nil {
+		// Everything else there is out of date.
+		if err := os.RemoveAll(all); err != nil {
+			return kernel{}, err
+		}
+		if err := os.MkdirAll(all, 0o755); err != nil {
+			return kernel{}, err
+		}
+		packages, err := parts(suite, name+"="+version)
+		if err != nil {
+			return kernel{}, err
+		}
+		if err := suite.Unpack(dir, packages...); err != nil {
 			return kernel{}, err
 		}
 	}
@@ -55,9 +86,9 @@ func cachedKernel(release string) (kernel, error) {
 
 // newestPackage returns the package with the newest kernel of a release, and
 // the package's version.
-func newestPackage(release string) (name, version string, err error) {
+func newestPackage(suite debian.Suite, release string) (name, version string, err error) {
 	pattern := `^linux-image-` + regexp.QuoteMeta(release) + `\.[0-9][^ ]*-cloud-amd64$`
-	names, err := output("", "apt-cache", "search", "--names-only", pattern)
+	names, err := suite.Run("", "apt-cache", "search", "--names-only", pattern)
 	if err != nil {
 		return "", "", err
 	}
@@ -68,11 +99,27 @@ func newestPackage(release string) (name, version string, err error) {
 	if len(args) == 2 {
 		return "", "", fmt.Errorf("the package sources offer no %s", pattern)
 	}
-	packages, err := output("", "apt-cache", args...)
+	packages, err := suite.Run("", "apt-cache", args...)
 	if err != nil {
 		return "", "", err
 	}
 	return newest(packages)
+}
+
+// partOf matches the packages that a kernel is split into since Linux 7.
+var partOf = regexp.MustCompile(`(linux-(?:binary|modules)-[^ ]+) \(= ([^)]+)\)`)
+
+// parts returns a kernel's package, and those that it is split into.
+func parts(suite debian.Suite, pkg string) ([]string, error) {
+	shown, err := suite.Run("", "apt-cache", "show", pkg)
+	if err != nil {
+		return nil, err
+	}
+	packages := []string{pkg}
+	for _, m := range partOf.FindAllStringSubmatch(string(shown), -1) {
+		packages = append(packages, m[1]+"="+m[2])
+	}
+	return packages, nil
 }
 
 // newest returns the package with the highest version from what apt-cache
@@ -96,71 +143,20 @@ func newest(packages []byte) (name, version string, err error) {
 	return name, version, nil
 }
 
-// unpack downloads a package and unpacks it into dir, which is there only when
-// all of it is. Everything else in the directory all is out of date, and is
-// removed.
-func unpack(pkg, all, dir string) error {
-	if err := os.RemoveAll(all); err != nil {
-		return err
-	}
-	if err := os.MkdirAll(all, 0o755); err != nil {
-		return err
-	}
-	tmp, err := os.MkdirTemp(all, "download")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(tmp)
-	if _, err := output(tmp, "apt-get", "download", "-q", pkg); err != nil {
-		return err
-	}
-	deb, err := one(filepath.Join(tmp, "*.deb"))
-	if err != nil {
-		return err
-	}
-	content := filepath.Join(tmp, "content")
-	if _, err := output("", "dpkg", "-x", deb, content); err != nil {
-		return err
-	}
-	return os.Rename(content, dir)
-}
-
-// unpacked finds the kernel in the content of its package.
+// unpacked finds the kernel in the content of its packages. Since Linux 7 the
+// image stands beside the modules, and both below /usr.
 func unpacked(dir string) (kernel, error) {
-	image, err := one(filepath.Join(dir, "boot", "vmlinuz-*"))
+	tree, err := debian.One(filepath.Join(dir, "lib", "modules", "*"))
+	if err != nil {
+		tree, err = debian.One(filepath.Join(dir, "usr", "lib", "modules", "*"))
+	}
 	if err != nil {
 		return kernel{}, err
 	}
-	version := strings.TrimPrefix(filepath.Base(image), "vmlinuz-")
-	tree := filepath.Join(dir, "lib", "modules", version)
-	if _, err := os.Stat(tree); err != nil {
-		tree = filepath.Join(dir, "usr", "lib", "modules", version)
+	version := filepath.Base(tree)
+	image := filepath.Join(dir, "boot", "vmlinuz-"+version)
+	if _, err := os.Stat(image); err != nil {
+		image = filepath.Join(tree, "vmlinuz")
 	}
 	return kernel{version, image, tree}, nil
-}
-
-// one returns the only file that matches a pattern.
-func one(pattern string) (string, error) {
-	files, err := filepath.Glob(pattern)
-	if err == nil && len(files) != 1 {
-		err = fmt.Errorf("%d files match %s, not one", len(files), pattern)
-	}
-	if err != nil {
-		return "", err
-	}
-	return files[0], nil
-}
-
-// output runs a command in a directory, and returns what it prints on standard
-// output. The error holds what it prints on standard error.
-func output(dir, name string, args ...string) ([]byte, error) {
-	cmd := exec.Command(name, args...)
-	cmd.Dir = dir
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		err = fmt.Errorf("%s: %w\n%s", cmd, err, stderr.Bytes())
-	}
-	return out, err
 }

@@ -9,6 +9,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"github.com/ti-mo/conntrack/internal/debian"
 )
 
 const (
@@ -102,7 +104,7 @@ func addCommand(a *archive, name string) error {
 	if err != nil {
 		return nil
 	}
-	libraries, err := output("", "ldd", path)
+	libraries, err := debian.Output("", "ldd", path)
 	if err != nil {
 		return err
 	}

@@ -121,6 +121,17 @@ func TestTestFlag(t *testing.T) {
 	}
 }
 
+func TestParseSource(t *testing.T) {
+	t.Parallel()
+	for s, want := range map[string]source{
+		"6.1":            {release: "6.1"},
+		"7@sid":          {release: "7", suite: "sid"},
+		"5.10@bullseye?": {release: "5.10", suite: "bullseye", mayBeGone: true},
+	} {
+		assert.Equal(t, want, parseSource(s), s)
+	}
+}
+
 func TestNewest(t *testing.T) {
 	t.Parallel()
 	if _, err := exec.LookPath("dpkg"); err != nil {

@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/ti-mo/conntrack/internal/debian"
 )
 
 // wanted are the modules that tests use, by what their names begin with: all
@@ -103,7 +105,7 @@ func (l *loader) load(name string) error {
 
 func readModule(path string) ([]byte, error) {
 	if strings.HasSuffix(path, ".xz") {
-		return output("", "xz", "-dc", path)
+		return debian.Output("", "xz", "-dc", path)
 	}
 	return os.ReadFile(path)
 }

@@ -1,0 +1,157 @@
+//go:build linux
+
+// Package debian gets packages from the suites of Debian's archive, also from
+// others than the running one: other kernels and other versions of programs to
+// compare with.
+package debian
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// A Suite is a release of Debian, such as sid, as the system's archive has it. The
+// zero Suite is the system's own package sources.
+type Suite struct {
+	root string // of apt's files, or ""
+}
+
+// Open returns the suite of that name. Its lists of packages are fetched anew, into
+// the user's cache directory. An empty name stands for the system's own.
+func Open(name string) (Suite, error) {
+	if name == "" {
+		return Suite{}, nil
+	}
+	cache, err := Cache("apt")
+	if err != nil {
+		return Suite{}, err
+	}
+	s := Suite{root: filepath.Join(cache, name)}
+	if err := s.configure(name); err != nil {
+		return Suite{}, fmt.Errorf("debian: suite %s: %w", name, err)
+	}
+	if _, err := s.Run("", "apt-get", "update", "-q"); err != nil {
+		return Suite{}, fmt.Errorf("debian: suite %s: %w", name, err)
+	}
+	return s, nil
+}
+
+// Cache returns a directory for files that can be fetched again.
+func Cache(name string) (string, error) {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", err
+	}
+	dir := filepath.Join(cache, "conntrack-tests", name)
+	return dir, os.MkdirAll(dir, 0o755)
+}
+
+// configure makes apt's directories, with the one source of packages.
+func (s Suite) configure(name string) error {
+	site, err := archive()
+	if err != nil {
+		return err
+	}
+	for _, dir := range []string{"etc/apt/apt.conf.d", "etc/apt/preferences.d", "var/lib/apt/lists/partial", "var/cache/apt/archives/partial", "var/lib/dpkg"} {
+		if err := os.MkdirAll(filepath.Join(s.root, dir), 0o755); err != nil {
+			return err
+		}
+	}
+	const keys = "/usr/share/keyrings/debian-archive-keyring.gpg"
+	sources := fmt.Sprintf("deb [signed-by=%s] %s %s main\ndeb-src [signed-by=%s] %s %s main\n", keys, site, name, keys, site, name)
+	return errors.Join(
+		os.WriteFile(filepath.Join(s.root, "etc/apt/sources.list"), []byte(sources), 0o644),
+		os.WriteFile(filepath.Join(s.root, "var/lib/dpkg/status"), nil, 0o644),
+	)
+}
+
+// archive returns the address that the system's packages come from.
+func archive() (string, error) {
+	out, err := Output("", "apt-get", "indextargets", "--format", "$(SITE) $(RELEASE) $(COMPONENT)", "Identifier: Packages")
+	if err != nil {
+		return "", err
+	}
+	var sites []string
+	for line := range strings.Lines(string(out)) {
+		// The suites for updates and security are another archive's, or partial.
+		if f := strings.Fields(line); len(f) == 3 && f[2] == "main" && !strings.Contains(f[1], "-") {
+			sites = append(sites, f[0])
+		}
+	}
+	i := slices.IndexFunc(sites, func(site string) bool { return strings.HasSuffix(strings.TrimSuffix(site, "/"), "/debian") })
+	if i < 0 {
+		return "", errors.New("the system's package sources name no Debian archive")
+	}
+	return sites[i], nil
+}
+
+// Run runs a command of apt in a directory, and returns what it prints.
+func (s Suite) Run(dir, command string, args ...string) ([]byte, error) {
+	if s.root == "" {
+		return Output(dir, command, args...)
+	}
+	return run(dir, []string{"APT_CONFIG=/dev/null"}, command, append([]string{
+		"-o", "Dir=" + s.root,
+		"-o", "Dir::State::status=" + filepath.Join(s.root, "var/lib/dpkg/status"),
+		"-o", "APT::Sandbox::User=root",
+	}, args...)...)
+}
+
+// Unpack downloads packages and unpacks them into dir, which is there only when
+// all of it is.
+func (s Suite) Unpack(dir string, packages ...string) error {
+	tmp, err := os.MkdirTemp(filepath.Dir(dir), "download")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(tmp)
+	if _, err := s.Run(tmp, "apt-get", append([]string{"download", "-q"}, packages...)...); err != nil {
+		return err
+	}
+	debs, err := filepath.Glob(filepath.Join(tmp, "*.deb"))
+	if err != nil {
+		return err
+	}
+	content := filepath.Join(tmp, "content")
+	for _, deb := range debs {
+		if _, err := Output("", "dpkg", "-x", deb, content); err != nil {
+			return err
+		}
+	}
+	return os.Rename(content, dir)
+}
+
+// One returns the only file that matches a pattern.
+func One(pattern string) (string, error) {
+	files, err := filepath.Glob(pattern)
+	if err == nil && len(files) != 1 {
+		err = fmt.Errorf("%d files match %s, not one", len(files), pattern)
+	}
+	if err != nil {
+		return "", err
+	}
+	return files[0], nil
+}
+
+// Output runs a command in a directory, and returns what it prints on standard
+// output. The error holds what it prints on standard error.
+func Output(dir, name string, args ...string) ([]byte, error) { return run(dir, nil, name, args...) }
+
+func run(dir string, env []string, name string, args ...string) ([]byte, error) {
+	cmd := exec.Command(name, args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), env...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		err = fmt.Errorf("%s: %w\n%s", cmd, err, stderr.Bytes())
+	}
+	return out, err
+}
