@@ -75,11 +75,13 @@ func makeTraffic(t *testing.T, ns *nstest.NS) {
 	ns.Raw(253, client4, server4, []byte("hello"))
 
 	control := ns.TCP(at(client4, 40017), at(server4, ftpPort))
+	control.Send([]byte("USER anonymous\r\n")) // the helper knows where lines end from here on
 	control.Send([]byte("PORT 127,0,0,2,200,10\r\n"))
-	control6 := ns.TCP(at(client6, 40018), at(server6, ftpPort))
-	control6.Send([]byte("EPRT |2|fd00::1|51211|\r\n"))
-	ns.TCP(netip.AddrPort{}, at(client4, 200<<8|10)) // as was expected
+	ns.TCP(at(server4, 20), at(client4, 200<<8|10)) // as is expected
 	control.Send([]byte("PORT 127,0,0,2,200,12\r\n"))
+	control6 := ns.TCP(at(client6, 40018), at(server6, ftpPort))
+	control6.Send([]byte("USER anonymous\r\n"))
+	control6.Send([]byte("EPRT |2|fd00::1|51211|\r\n"))
 }
 
 // makeFlows makes what it takes unusual packets to make.

@@ -34,7 +34,7 @@ func textsOf(v fmt.Stringer) object {
 		"String": v.String(),
 		"%v":     fmt.Sprintf("%v", v),
 		"%+v":    fmt.Sprintf("%+v", v),
-		"%s":     fmt.Sprintf("%s", v),
+		"%s":     fmt.Sprintf("%s!", v),
 		"slog":   logged(v),
 	}
 }
