@@ -303,7 +303,7 @@ func TestAPITexts(t *testing.T) {
 	unnamed.Proto.Protocol = 253 // for experiments: never gets a name
 
 	seqAdj := conntrack.SequenceAdjust{Position: 42, OffsetBefore: 80, OffsetAfter: 747811}
-	seqAdjReply := conntrack.SequenceAdjust{Direction: true, Position: 1}
+	seqAdjReply := conntrack.SequenceAdjust{Direction: true, Position: 1, OffsetBefore: 2, OffsetAfter: 3}
 
 	for _, tt := range []struct {
 		value fmt.Stringer
@@ -319,7 +319,7 @@ func TestAPITexts(t *testing.T) {
 		{conntrack.Counter{Direction: true}, "[reply: 0 pkts/0 B]"},
 
 		{seqAdj, "[dir: orig, pos: 42, before: 80, after: 747811]"},
-		{seqAdjReply, "[dir: reply, pos: 1, before: 0, after: 0]"},
+		{seqAdjReply, "[dir: reply, pos: 1, before: 2, after: 3]"},
 
 		{
 			conntrack.Stats{CPUID: 42, Found: 2, SearchRestart: 999},
@@ -342,7 +342,7 @@ func TestAPITexts(t *testing.T) {
 			"[EventNew] (Unreplied) Timeout: 0, " + tupleText + ", Zone 0, " +
 				"Acct: [orig: 1 pkts/42 B] [reply: 0 pkts/0 B], Label: <0xf0f0/0xffff>, Mark: <0xf000baaa>, " +
 				"SeqAdjOrig: [dir: orig, pos: 42, before: 80, after: 747811], " +
-				"SeqAdjReply: [dir: reply, pos: 1, before: 0, after: 0], SecCtx: selinux_t",
+				"SeqAdjReply: [dir: reply, pos: 1, before: 2, after: 3], SecCtx: selinux_t",
 		},
 		{
 			conntrack.Event{Type: conntrack.EventUpdate, Flow: &conntrack.Flow{

@@ -28,7 +28,7 @@ func TestEventTypeString(t *testing.T) {
 func TestEventString(t *testing.T) {
 	t.Parallel()
 	const (
-		tuple = "<0, Src: invalid AddrPort, Dst: invalid AddrPort>"
+		tuple = "<0, Src: invalid IP:0, Dst: invalid IP:0>"
 		rest  = "<No Mark>, <No SeqAdjOrig>, <No SeqAdjReply>, <No SecCtx>"
 	)
 	tests := []struct {
@@ -42,7 +42,7 @@ func TestEventString(t *testing.T) {
 		{
 			// As the kernel sends it: without a mask.
 			conntrack.Event{Type: conntrack.EventUpdate, Flow: &conntrack.Flow{Labels: []byte{1, 0}}},
-			"[EventUpdate] (Unreplied) Timeout: 0, " + tuple + ", Zone 0, <No Accounting>, Label: <0x0100>, " + rest,
+			"[EventUpdate] (Unreplied) Timeout: 0, " + tuple + ", Zone 0, <No Accounting>, <No Labels>, " + rest,
 		},
 		{
 			conntrack.Event{Type: conntrack.EventDestroy, Flow: &conntrack.Flow{CountersReply: conntrack.Counter{Direction: true, Packets: 1, Bytes: 40}}},

@@ -2,7 +2,9 @@ package conntrack
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
+	"strconv"
 )
 
 func directionName(reply bool) string {
@@ -12,11 +14,31 @@ func directionName(reply bool) string {
 	return "orig"
 }
 
-// String returns the tuple as <tcp, Src: 1.2.3.4:54321, Dst: [fe80::1]:80>.
+// The texts below are those of v0.5.0, which programs' logs are searched for.
+
+// String returns the tuple as <tcp, Src: 1.2.3.4:54321, Dst: [fe80::1]:80>. A
+// missing address is "invalid IP".
 func (t Tuple) String() string {
-	return fmt.Sprintf("<%s, Src: %s, Dst: %s>", Protocol(t.Proto.Protocol),
-		netip.AddrPortFrom(t.IP.SourceAddress, t.Proto.SourcePort),
-		netip.AddrPortFrom(t.IP.DestinationAddress, t.Proto.DestinationPort))
+	return fmt.Sprintf("<%s, Src: %s, Dst: %s>", tupleProtocol(t.Proto.Protocol),
+		hostPort(t.IP.SourceAddress, t.Proto.SourcePort),
+		hostPort(t.IP.DestinationAddress, t.Proto.DestinationPort))
+}
+
+// tupleProtocol returns the name that Tuple.String has for a protocol.
+func tupleProtocol(p uint8) string {
+	switch p {
+	case ProtocolICMPv6:
+		return "ipv6-icmp"
+	case 94:
+		return "ipip"
+	case 115:
+		return "l2tp"
+	}
+	return Protocol(p).String()
+}
+
+func hostPort(addr netip.Addr, port uint16) string {
+	return net.JoinHostPort(addr.String(), strconv.Itoa(int(port)))
 }
 
 // String returns the counter as [orig: 1 pkts/42 B].
@@ -39,7 +61,8 @@ func (s Stats) String() string {
 		s.Drop, s.EarlyDrop, s.Error, s.SearchRestart)
 }
 
-// String returns the event on one line.
+// String returns the event on one line. It has no labels without a mask, which the
+// kernel does not send, and neither counters nor adjustments that are zero in part.
 func (e Event) String() string {
 	switch {
 	case e.Flow != nil:
@@ -56,26 +79,23 @@ func (f *Flow) describe() string {
 		unreplied = "(Unreplied) "
 	}
 	acct := "<No Accounting>"
-	if f.CountersOrig.filled() || f.CountersReply.filled() {
+	if f.CountersOrig.printed() || f.CountersReply.printed() {
 		acct = fmt.Sprintf("Acct: %s %s", f.CountersOrig, f.CountersReply)
 	}
 	labels := "<No Labels>"
-	switch {
-	case len(f.Labels) > 0 && len(f.LabelsMask) > 0:
+	if len(f.Labels) > 0 && len(f.LabelsMask) > 0 {
 		labels = fmt.Sprintf("Label: <%#x/%#x>", f.Labels, f.LabelsMask)
-	case len(f.Labels) > 0:
-		labels = fmt.Sprintf("Label: <%#x>", f.Labels)
 	}
 	mark := "<No Mark>"
 	if f.Mark != 0 {
 		mark = fmt.Sprintf("Mark: <%#x>", f.Mark)
 	}
 	adjOrig := "<No SeqAdjOrig>"
-	if f.SeqAdjOrig.filled() {
+	if f.SeqAdjOrig.printed() {
 		adjOrig = fmt.Sprintf("SeqAdjOrig: %s", f.SeqAdjOrig)
 	}
 	adjReply := "<No SeqAdjReply>"
-	if f.SeqAdjReply.filled() {
+	if f.SeqAdjReply.printed() {
 		adjReply = fmt.Sprintf("SeqAdjReply: %s", f.SeqAdjReply)
 	}
 	secCtx := "<No SecCtx>"
@@ -84,6 +104,14 @@ func (f *Flow) describe() string {
 	}
 	return fmt.Sprintf("%sTimeout: %d, %s, Zone %d, %s, %s, %s, %s, %s, %s",
 		unreplied, f.Timeout, f.TupleOrig, f.Zone, acct, labels, mark, adjOrig, adjReply, secCtx)
+}
+
+// printed reports whether the text of an event has the counter.
+func (ctr *Counter) printed() bool { return ctr.Packets != 0 && ctr.Bytes != 0 }
+
+// printed reports whether the text of an event has the adjustment.
+func (seq *SequenceAdjust) printed() bool {
+	return seq.Position != 0 && seq.OffsetBefore != 0 && seq.OffsetAfter != 0
 }
 
 func (ex *Expect) describe() string {

@@ -2,6 +2,8 @@
 
 package netfilter
 
+import "fmt"
+
 // A NetlinkGroup is a multicast group that the kernel sends events to.
 type NetlinkGroup uint8
 
@@ -40,3 +42,23 @@ const (
 	ProtoIPv6   ProtoFamily = 10 // NFPROTO_IPV6
 	ProtoDECNet ProtoFamily = 12 // NFPROTO_DECNET
 )
+
+var familyNames = map[ProtoFamily]string{
+	ProtoUnspec: "ProtoUnspec",
+	ProtoInet:   "ProtoInet",
+	ProtoIPv4:   "ProtoIPv4",
+	ProtoARP:    "ProtoARP",
+	ProtoNetDev: "ProtoNetDev",
+	ProtoBridge: "ProtoBridge",
+	ProtoIPv6:   "ProtoIPv6",
+	ProtoDECNet: "ProtoDECNet",
+}
+
+// String returns the name of the constant, such as ProtoIPv4, or ProtoFamily(4)
+// where there is none.
+func (f ProtoFamily) String() string {
+	if name, ok := familyNames[f]; ok {
+		return name
+	}
+	return fmt.Sprintf("ProtoFamily(%d)", uint8(f))
+}
