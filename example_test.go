@@ -420,8 +420,8 @@ func ExampleConn_Events() {
 		5353, 53, 120, 0)
 
 	opts := conntrack.EventOptions{
-		Filter: conntrack.EventFilter{
-			Orig: conntrack.TupleFilter{DestinationPort: conntrack.Include[uint16](53)},
+		Filters: []conntrack.Filter{
+			{Orig: conntrack.Tuple{Proto: conntrack.ProtoTuple{DestinationPort: 53}}},
 		},
 		Joined: func() {
 			flows, err := c.Dump(nil)
