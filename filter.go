@@ -79,7 +79,7 @@ func (f *Filter) match(flow *Flow, stateless bool) bool {
 		matchPrefix(f.OrigDestination, orig.IP.DestinationAddress) &&
 		matchPrefix(f.ReplySource, reply.IP.SourceAddress) &&
 		matchPrefix(f.ReplyDestination, reply.IP.DestinationAddress) &&
-		matchEither(f.Either, &orig.IP, &reply.IP) &&
+		(f.Either == netip.Prefix{} || matchEither(f.Either, &orig.IP, &reply.IP)) &&
 		(f.TCPState == 0 || matchState(f.TCPState, flow.ProtoInfo.TCP, stateless))
 }
 
@@ -133,20 +133,25 @@ func matchTuple(want *Tuple, zero *TupleFields, t *Tuple, defaultZone uint16) bo
 	if zone == 0 {
 		zone = defaultZone
 	}
-	w, p := want.Proto, &t.Proto
-	w.Protocol = w.protocol()
-	if p.isICMP() && w.selectsPorts(zero) || !p.isICMP() && w.selectsICMP(zero) {
-		return false
-	}
 	return matchAddr(want.IP.SourceAddress, t.IP.SourceAddress) &&
 		matchAddr(want.IP.DestinationAddress, t.IP.DestinationAddress) &&
-		matchField(w.Protocol, p.Protocol, zero.Protocol) &&
-		matchField(w.SourcePort, p.SourcePort, zero.SourcePort) &&
-		matchField(w.DestinationPort, p.DestinationPort, zero.DestinationPort) &&
-		matchField(w.ICMPType, p.ICMPType, zero.ICMPType) &&
-		matchField(w.ICMPCode, p.ICMPCode, zero.ICMPCode) &&
-		matchField(w.ICMPID, p.ICMPID, zero.ICMPID) &&
+		matchProto(&want.Proto, zero, &t.Proto) &&
 		matchField(want.Zone, zone, zero.Zone)
+}
+
+func matchProto(want *ProtoTuple, zero *TupleFields, p *ProtoTuple) bool {
+	if !matchField(want.protocol(), p.Protocol, zero.Protocol) {
+		return false
+	}
+	if p.isICMP() {
+		return !want.selectsPorts(zero) &&
+			matchField(want.ICMPType, p.ICMPType, zero.ICMPType) &&
+			matchField(want.ICMPCode, p.ICMPCode, zero.ICMPCode) &&
+			matchField(want.ICMPID, p.ICMPID, zero.ICMPID)
+	}
+	return !want.selectsICMP(zero) &&
+		matchField(want.SourcePort, p.SourcePort, zero.SourcePort) &&
+		matchField(want.DestinationPort, p.DestinationPort, zero.DestinationPort)
 }
 
 func (pt *ProtoTuple) isICMP() bool {
@@ -176,7 +181,9 @@ func (pt *ProtoTuple) selectsICMP(zero *TupleFields) bool {
 	return pt.ICMPType|pt.ICMPCode != 0 || pt.ICMPID != 0 || zero.ICMPType || zero.ICMPCode || zero.ICMPID
 }
 
-func matchAddr(want, addr netip.Addr) bool { return !want.IsValid() || plainAddr(want) == addr }
+func matchAddr(want, addr netip.Addr) bool {
+	return !want.IsValid() || want == addr || want.Is6() && plainAddr(want) == addr
+}
 
 // matchField compares a field, unless it is zero and zero is not meant.
 func matchField[T uint8 | uint16](want, v T, zero bool) bool {
@@ -184,13 +191,13 @@ func matchField[T uint8 | uint16](want, v T, zero bool) bool {
 }
 
 func matchPrefix(want netip.Prefix, addr netip.Addr) bool {
-	return want == netip.Prefix{} || plainPrefix(want).Contains(addr)
+	return want == netip.Prefix{} || contains(want, addr)
 }
 
+// contains is not part of matchPrefix, so that the compiler inlines the latter.
+func contains(p netip.Prefix, addr netip.Addr) bool { return plainPrefix(p).Contains(addr) }
+
 func matchEither(want netip.Prefix, orig, reply *IPTuple) bool {
-	if want == (netip.Prefix{}) {
-		return true
-	}
 	want = plainPrefix(want)
 	return want.Contains(orig.SourceAddress) || want.Contains(orig.DestinationAddress) ||
 		want.Contains(reply.SourceAddress) || want.Contains(reply.DestinationAddress)

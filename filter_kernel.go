@@ -96,8 +96,8 @@ func (f *Filter) plan(flush bool, has func(feature) bool) (kernelFilter, error) 
 // flows that f selects, in a dump and in a flush. Then a dump brings no others,
 // and FlushFilter is a single request.
 //
-// What the kernel cannot do in any release: prefixes, ports of other protocols
-// than TCP and UDP, a zone of one direction, TCPState.
+// No kernel filters by prefixes, Either, TCPState, the zone of one direction, or
+// the ports of other protocols than TCP and UDP.
 func (c *Conn) KernelFilters(f Filter) (dump, flush bool, err error) {
 	has := func(feature feature) bool {
 		found, findErr := c.findFeature(feature)

@@ -24,21 +24,21 @@ const eventBuffer = 8 << 20
 
 // EventOptions say which events Events yields, and how.
 type EventOptions struct {
-	// Filters and Except select the events of flows: an event passes if one of
-	// Filters selects it, or there are none, and none of Except does. Events of
+	// Filters and Except select the events of flows. An event passes if one of
+	// Filters selects it, or there are none, and if none of Except does. Events of
 	// expectations always pass. A Filter that contradicts itself gives
 	// ErrFilterSelectsNothing.
 	//
-	// Each event is looked at by itself, as it is: if a flow's mark or status
-	// changes, some of its events may pass and others, such as its end, not. A mark
-	// or zone that the kernel leaves out is 0. An event that carries no TCP state,
-	// such as any of a UDP flow, has the TCPState that each of Filters asks for and
-	// none that one of Except does.
+	// Each event is judged by what it carries. If a flow's mark or status changes,
+	// some of its events may pass and others may not, its end among them. A mark or
+	// zone that the kernel leaves out is 0. An event that carries no TCP state, as
+	// that of a UDP flow, is not dropped for its TCPState: Filters take it for the
+	// state they want, Except for another one.
 	//
-	// The kernel decides all of it, by a classic BPF program on the socket, so that
-	// other events take no room in its receive buffer. The program runs where a
-	// packet or a request causes the event. It holds some hundred Filters; if they
-	// are too many for it, they are looked at after the event was received.
+	// A classic BPF program on the socket does this in the kernel, so that events
+	// that are dropped take no room in the receive buffer. Whoever causes the event
+	// waits for it, about a nanosecond a Filter. It has room for some hundred; where
+	// there are more, events are dropped after they were received.
 	Filters, Except []Filter
 
 	// Joined, if not nil, is called when the groups were joined: what happens
