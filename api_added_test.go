@@ -63,6 +63,12 @@ func TestAPIAddedFields(t *testing.T) {
 		Status, StatusMask conntrack.StatusFlag
 		Zone               *uint16
 		Orig, Reply        conntrack.Tuple
+		TCPState           conntrack.TCPState
+	}](t)
+	fields[conntrack.EventOptions, struct {
+		Filters []conntrack.Filter
+		Except  []conntrack.Filter
+		Joined  func()
 	}](t)
 }
 

@@ -104,7 +104,7 @@ func (c *Conn) walk(ctx context.Context, w *walk) error {
 		if err := flow.unmarshal(m.Attributes, &r.slab, nil); err != nil {
 			return err
 		}
-		if match && !w.filter.Match(flow) {
+		if match && !w.filter.match(flow, false) {
 			r.slab.release(mark)
 			*flow = Flow{}
 			return nil

@@ -420,8 +420,8 @@ func ExampleConn_Events() {
 		5353, 53, 120, 0)
 
 	opts := conntrack.EventOptions{
-		Filter: conntrack.EventFilter{
-			Orig: conntrack.TupleFilter{DestinationPort: conntrack.Include[uint16](53)},
+		Filters: []conntrack.Filter{
+			{Orig: conntrack.Tuple{Proto: conntrack.ProtoTuple{DestinationPort: 53}}},
 		},
 		Joined: func() {
 			flows, err := c.Dump(nil)
@@ -549,6 +549,36 @@ func ExampleFilter() {
 	}
 	fmt.Println(len(flows))
 	// Output: 2
+}
+
+// A peer has left: its flows go, whichever side began them.
+func ExampleFilter_either() {
+	c, err := conntrack.Dial(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	peer, other := netip.MustParseAddr("192.0.2.7"), netip.MustParseAddr("198.51.100.2")
+	for _, f := range []conntrack.Flow{
+		conntrack.NewFlow(unix.IPPROTO_UDP, 0, peer, other, 5000, 53, 120, 0),
+		conntrack.NewFlow(unix.IPPROTO_UDP, 0, other, peer, 6000, 443, 120, 0),
+	} {
+		if err := c.Create(f); err != nil {
+			log.Fatal(err)
+		}
+	}
+
+	filter := conntrack.Filter{Either: netip.PrefixFrom(peer, peer.BitLen())}
+	fmt.Println(filter)
+	deleted, err := c.DeleteFunc(context.Background(), filter, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("deleted:", deleted)
+	// Output:
+	// either=192.0.2.7/32
+	// deleted: 2
 }
 
 // An FTP server is to open a connection to its client's port 5000.

@@ -24,8 +24,22 @@ const eventBuffer = 8 << 20
 
 // EventOptions say which events Events yields, and how.
 type EventOptions struct {
-	// Filter selects the events of flows.
-	Filter EventFilter
+	// Filters and Except select the events of flows. An event passes if one of
+	// Filters selects it, or there are none, and if none of Except does. Events of
+	// expectations always pass. A Filter that contradicts itself gives
+	// ErrFilterSelectsNothing.
+	//
+	// Each event is judged by what it carries. If a flow's mark or status changes,
+	// some of its events may pass and others may not, its end among them. A mark or
+	// zone that the kernel leaves out is 0. An event that carries no TCP state, as
+	// that of a UDP flow, is not dropped for its TCPState: Filters take it for the
+	// state they want, Except for another one.
+	//
+	// A classic BPF program on the socket does this in the kernel, so that events
+	// that are dropped take no room in the receive buffer. Whoever causes the event
+	// waits for it, about a nanosecond a Filter. It has room for some hundred; where
+	// there are more, events are dropped after they were received.
+	Filters, Except []Filter
 
 	// Joined, if not nil, is called when the groups were joined: what happens
 	// from then on is caught. This is the moment to dump the table for a state
@@ -58,8 +72,8 @@ func (c *Conn) Events(ctx context.Context, groups []netfilter.NetlinkGroup, opts
 		opts = &EventOptions{}
 	}
 	return func(yield func(Event, error) bool) {
-		w := watch{conn: c, ctx: ctx, filter: &opts.Filter, yield: yield}
-		if err := w.run(groups, opts.Joined); err != nil && !errors.Is(err, errStop) {
+		w := watch{conn: c, ctx: ctx, opts: opts, yield: yield}
+		if err := w.run(groups); err != nil && !errors.Is(err, errStop) {
 			yield(Event{}, opError("watch events", err))
 		}
 	}
@@ -71,20 +85,23 @@ func (c *Conn) Overruns() uint64 { return c.overruns.Load() }
 
 // A watch is a range over Events.
 type watch struct {
-	conn   *Conn
-	ctx    context.Context
-	filter *EventFilter
-	slab   slab
-	yield  func(Event, error) bool
-	err    error // why the loop is over
+	conn  *Conn
+	ctx   context.Context
+	opts  *EventOptions
+	slab  slab
+	yield func(Event, error) bool
+	err   error // why the loop is over
 }
 
 // run yields events until the loop is over, and returns the reason.
-func (w *watch) run(groups []netfilter.NetlinkGroup, joined func()) error {
+func (w *watch) run(groups []netfilter.NetlinkGroup) error {
 	if err := w.ctx.Err(); err != nil {
 		return err
 	}
-	s, err := w.conn.eventSocket(groups, w.filter)
+	if err := w.opts.checkFilters(); err != nil {
+		return err
+	}
+	s, err := w.conn.eventSocket(groups, w.opts)
 	if err != nil {
 		return err
 	}
@@ -94,8 +111,8 @@ func (w *watch) run(groups []netfilter.NetlinkGroup, joined func()) error {
 		return err
 	}
 	defer context.AfterFunc(w.ctx, func() { _ = s.SetDeadline(time.Unix(1, 0)) })()
-	if joined != nil {
-		joined()
+	if w.opts.Joined != nil {
+		w.opts.Joined()
 	}
 	for w.err == nil {
 		err := r.Receive(w.message)
@@ -125,7 +142,7 @@ func (w *watch) message(m nfnl.Message, err error) bool {
 	if err != nil {
 		return w.report(err)
 	}
-	if w.filter.Match(&ev) && !w.yield(ev, nil) {
+	if w.opts.selects(&ev) && !w.yield(ev, nil) {
 		w.err = errStop
 	}
 	return w.err == nil
@@ -168,7 +185,7 @@ func (c *Conn) listen(evChan chan<- Event, numWorkers uint8, groups []netfilter.
 	if c.listening {
 		return nil, ErrListening
 	}
-	s, err := c.eventSocket(groups, &EventFilter{})
+	s, err := c.eventSocket(groups, &EventOptions{})
 	if err != nil {
 		return nil, err
 	}
@@ -189,26 +206,26 @@ func (c *Conn) listen(evChan chan<- Event, numWorkers uint8, groups []netfilter.
 }
 
 // eventSocket returns a socket that has joined groups, with a program that does
-// the part of the filter that a program can do.
-func (c *Conn) eventSocket(groups []netfilter.NetlinkGroup, f *EventFilter) (*nfnl.Conn, error) {
+// the part of the filters that a program can do.
+func (c *Conn) eventSocket(groups []netfilter.NetlinkGroup, opts *EventOptions) (*nfnl.Conn, error) {
 	s, err := c.sockets.get()
 	if err != nil {
 		return nil, err
 	}
-	if err := prepareForEvents(s, groups, f); err != nil {
+	if err := prepareForEvents(s, groups, opts); err != nil {
 		c.sockets.drop(s)
 		return nil, err
 	}
 	return s, nil
 }
 
-func prepareForEvents(s *nfnl.Conn, groups []netfilter.NetlinkGroup, f *EventFilter) error {
+func prepareForEvents(s *nfnl.Conn, groups []netfilter.NetlinkGroup, opts *EventOptions) error {
 	if !s.HasReadBuffer() {
 		if err := s.SetReadBuffer(eventBuffer); err != nil {
 			return err
 		}
 	}
-	if err := attach(s, f); err != nil {
+	if err := attach(s, opts); err != nil {
 		return err
 	}
 	for _, g := range groups {
@@ -219,12 +236,12 @@ func prepareForEvents(s *nfnl.Conn, groups []netfilter.NetlinkGroup, f *EventFil
 	return nil
 }
 
-// attach attaches the longest program for f that the kernel takes: it limits the
+// attach attaches the longest program for opts that the kernel takes: it limits the
 // memory of a program (sysctl net.core.optmem_max). A shorter one, or none, makes
 // no difference but in speed.
-func attach(s *nfnl.Conn, f *EventFilter) error {
+func attach(s *nfnl.Conn, opts *EventOptions) error {
 	for limit := bpfMaxProgramLen; ; limit /= 2 {
-		program, err := f.program(limit)
+		program, err := opts.program(limit)
 		if err != nil || program == nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package conntrack
 
 import (
+	"errors"
 	"net/netip"
 	"slices"
 
@@ -44,13 +45,14 @@ type kernelFilter struct {
 
 // plan finds out what of f the kernel can be trusted to do in a dump, or in a
 // flush: has tells which features the kernel has.
-func (f *Filter) plan(flush bool, has func(Feature) bool) (kernelFilter, error) {
+func (f *Filter) plan(flush bool, has func(feature) bool) (kernelFilter, error) {
 	family, err := f.check()
-	k := kernelFilter{filter: f, family: family, exact: true}
+	k := kernelFilter{filter: f, family: family}
 	if err != nil {
 		return k, err
 	}
-	use := func(needed bool, features ...Feature) bool {
+	k.exact = f.Either == netip.Prefix{} && f.TCPState == 0
+	use := func(needed bool, features ...feature) bool {
 		if !needed {
 			return false
 		}
@@ -62,32 +64,52 @@ func (f *Filter) plan(flush bool, has func(Feature) bool) (kernelFilter, error) 
 		}
 		return true
 	}
-	flushFeature := func(f Feature) []Feature {
+	ifFlush := func(f feature) []feature {
 		if flush {
-			return []Feature{f}
+			return []feature{f}
 		}
 		return nil
 	}
 
 	_, statusMask := f.status()
-	k.mark = use(f.Mark|f.Mask != 0, flushFeature(FeatureFlushMark)...)
-	k.status = use(statusMask != 0, FeatureFilterStatus)
-	k.zone = use(f.Zone != nil, FeatureFilterZone)
-	if !use(family != netfilter.ProtoUnspec, flushFeature(FeatureFlushFamily)...) {
+	k.mark = use(f.Mask != 0, ifFlush(featureFlushMark)...)
+	k.status = use(statusMask != 0, featureFilterStatus)
+	k.zone = use(f.Zone != nil, featureFilterZone)
+	if !use(family != netfilter.ProtoUnspec, ifFlush(featureFlushFamily)...) {
 		k.family = netfilter.ProtoUnspec
 	}
 	for i, d := range f.directions() {
 		flags, exact := d.flags(family)
 		k.exact = k.exact && exact
 		addresses := flags & (filterIPSrc | filterIPDst)
-		if family == netfilter.ProtoIPv6 && !use(addresses != 0, FeatureFilterIPv6Address) {
+		if family == netfilter.ProtoIPv6 && !use(addresses != 0, featureFilterIPv6Address) {
 			flags &^= addresses
 		}
-		if use(flags != 0, append(flushFeature(FeatureFlushTuple), FeatureFilterTuple)...) {
+		if use(flags != 0, append(ifFlush(featureFlushTuple), featureFilterTuple)...) {
 			k.flags[i] = flags
 		}
 	}
 	return k, nil
+}
+
+// KernelFilters reports whether the running kernel by itself selects exactly the
+// flows that f selects, in a dump and in a flush. Then a dump brings no others,
+// and FlushFilter is a single request.
+//
+// No kernel filters by prefixes, Either, TCPState, the zone of one direction, or
+// the ports of other protocols than TCP and UDP.
+func (c *Conn) KernelFilters(f Filter) (dump, flush bool, err error) {
+	has := func(feature feature) bool {
+		found, findErr := c.findFeature(feature)
+		err = errors.Join(err, findErr)
+		return found
+	}
+	d, checkErr := f.plan(false, has)
+	if checkErr != nil {
+		return false, false, opError("check filter", checkErr)
+	}
+	fl, _ := f.plan(true, has)
+	return d.exact, fl.exact, opError("check filter", err)
 }
 
 // flags returns which fields of the tuple the kernel can compare, and whether
@@ -95,43 +117,43 @@ func (f *Filter) plan(flush bool, has func(Feature) bool) (kernelFilter, error) 
 // open, compares ports only for TCP and UDP, and refuses ICMP types that begin
 // no flow and end none.
 func (d *filterDirection) flags(family netfilter.ProtoFamily) (flags uint32, exact bool) {
-	p := &d.tuple.Proto
-	selects := func(set bool, zero TupleFields) bool { return set || d.zero&zero != 0 }
-	source, exactSource := singleAddr(d.tuple.IP.SourceAddress, d.source)
-	dest, exactDest := singleAddr(d.tuple.IP.DestinationAddress, d.dest)
-	exact = exactSource && exactDest && !selects(d.tuple.Zone != 0, ZeroZone)
+	p, zero := &d.proto, &d.zero
+	exact = isAddrOrNone(d.source) && isAddrOrNone(d.dest) && d.zone == 0 && !zero.Zone
 	add := func(selected bool, flag uint32) {
 		if selected {
 			flags |= flag
 		}
 	}
-	add(source.IsValid(), filterIPSrc)
-	add(dest.IsValid(), filterIPDst)
-	add(selects(p.Protocol != 0, ZeroProtocol), filterProtoNum)
+	add(d.source.IsSingleIP(), filterIPSrc)
+	add(d.dest.IsSingleIP(), filterIPDst)
+	add(p.Protocol != 0 || zero.Protocol, filterProtoNum)
 	switch p.Protocol {
 	case ProtocolTCP, ProtocolUDP:
-		add(selects(p.SourcePort != 0, ZeroSourcePort), filterSrcPort)
-		add(selects(p.DestinationPort != 0, ZeroDestinationPort), filterDstPort)
+		add(p.SourcePort != 0 || zero.SourcePort, filterSrcPort)
+		add(p.DestinationPort != 0 || zero.DestinationPort, filterDstPort)
 	case ProtocolICMP:
 		trackedType := slices.Contains(trackedICMPTypes, p.ICMPType)
 		exact = exact && trackedType
-		add(selects(p.ICMPType != 0, ZeroICMPType) && trackedType, filterICMPType)
-		add(selects(p.ICMPCode != 0, ZeroICMPCode), filterICMPCode)
-		add(selects(p.ICMPID != 0, ZeroICMPID), filterICMPID)
+		add((p.ICMPType != 0 || zero.ICMPType) && trackedType, filterICMPType)
+		add(p.ICMPCode != 0 || zero.ICMPCode, filterICMPCode)
+		add(p.ICMPID != 0 || zero.ICMPID, filterICMPID)
 	case ProtocolICMPv6:
-		trackedType := p.ICMPType == 0 || slices.Contains(trackedICMPv6Types, p.ICMPType)
-		exact = exact && trackedType && !selects(false, ZeroICMPType)
-		add(p.ICMPType != 0 && trackedType, filterICMPv6Type)
-		add(selects(p.ICMPCode != 0, ZeroICMPCode), filterICMPv6Code)
-		add(selects(p.ICMPID != 0, ZeroICMPID), filterICMPv6ID)
+		trackedType := slices.Contains(trackedICMPv6Types, p.ICMPType)
+		exact = exact && (trackedType || p.ICMPType == 0 && !zero.ICMPType)
+		add(trackedType, filterICMPv6Type)
+		add(p.ICMPCode != 0 || zero.ICMPCode, filterICMPv6Code)
+		add(p.ICMPID != 0 || zero.ICMPID, filterICMPv6ID)
 	default:
-		exact = exact && !p.selectsPorts(d.zero) && !p.selectsICMP(d.zero)
+		exact = exact && !p.selectsPorts(zero) && !p.selectsICMP(zero)
 	}
 	if family == netfilter.ProtoUnspec && flags != 0 {
 		return 0, false
 	}
 	return flags, exact
 }
+
+// isAddrOrNone reports whether p stands for an address or for nothing.
+func isAddrOrNone(p netip.Prefix) bool { return p.IsSingleIP() || p == netip.Prefix{} }
 
 // The types of queries and of their answers (invmap in
 // net/netfilter/nf_conntrack_proto_icmp.c and _icmpv6.c). Type 0 is the echo
@@ -140,18 +162,6 @@ var (
 	trackedICMPTypes   = []uint8{0, 8, 13, 14, 15, 16, 17, 18}
 	trackedICMPv6Types = []uint8{128, 129, 139, 140}
 )
-
-// singleAddr returns the address that a field and its prefix select, and whether
-// it is all that they select by.
-func singleAddr(addr netip.Addr, p netip.Prefix) (netip.Addr, bool) {
-	switch {
-	case addr.IsValid():
-		return addr, true // it is in the prefix, or check had failed
-	case p.IsSingleIP():
-		return p.Addr(), true
-	}
-	return netip.Addr{}, !p.IsValid()
-}
 
 // dumpRequest returns the request for a dump of a message type.
 func (k *kernelFilter) dumpRequest(typ nfnl.MessageType) *request {
@@ -212,20 +222,18 @@ func (k *kernelFilter) marshal(e *nfnl.Encoder) {
 // marshal appends the fields of the tuple that flags stand for, and no others.
 func (d *filterDirection) marshal(e *nfnl.Encoder, flags uint32) {
 	tuple := e.Nest(d.attr)
-	source, _ := singleAddr(d.tuple.IP.SourceAddress, d.source)
-	dest, _ := singleAddr(d.tuple.IP.DestinationAddress, d.dest)
 	if flags&(filterIPSrc|filterIPDst) != 0 {
 		ip := e.Nest(ctaTupleIP)
 		if flags&filterIPSrc != 0 {
-			e.Addr(ctaIPv4Src, ctaIPv6Src, source)
+			e.Addr(ctaIPv4Src, ctaIPv6Src, d.source.Addr())
 		}
 		if flags&filterIPDst != 0 {
-			e.Addr(ctaIPv4Dst, ctaIPv6Dst, dest)
+			e.Addr(ctaIPv4Dst, ctaIPv6Dst, d.dest.Addr())
 		}
 		e.End(ip)
 	}
 	if flags&filterProtoNum != 0 {
-		d.tuple.Proto.marshal(e)
+		d.proto.marshal(e)
 	}
 	e.End(tuple)
 }
