@@ -2,7 +2,6 @@ package conntrack
 
 import (
 	"errors"
-	"io/fs"
 	"slices"
 	"sync"
 
@@ -28,7 +27,7 @@ func (s *sockets) get() (*nfnl.Conn, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return nil, fs.ErrClosed
+		return nil, nfnl.ErrClosed
 	}
 	if n := len(s.idle); n > 0 {
 		c := s.idle[n-1]
