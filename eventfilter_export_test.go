@@ -11,7 +11,7 @@ import (
 // to fn, until fn returns false: without the part of the filter that is done
 // after decoding.
 func (c *Conn) KernelEvents(groups []netfilter.NetlinkGroup, f EventFilter, joined func(), fn func(*Event, error) bool) error {
-	s, err := c.eventSocket(groups, &f)
+	s, err := c.eventSocket(groups, &EventOptions{Filter: f})
 	if err != nil {
 		return err
 	}
@@ -26,7 +26,7 @@ func (c *Conn) KernelEvents(groups []netfilter.NetlinkGroup, f EventFilter, join
 		err = r.Receive(func(m nfnl.Message, err error) bool {
 			var ev Event
 			if err == nil {
-				err = ev.unmarshal(m, nil)
+				err = ev.unmarshal(m, new(Flow), nil)
 			}
 			more = fn(&ev, err)
 			return more

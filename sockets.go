@@ -62,6 +62,10 @@ func (s *sockets) drop(c *nfnl.Conn) {
 	_ = c.Close()
 }
 
+// Foreign returns how many messages the Conn has ignored since they came from other
+// programs than the kernel. Any process with CAP_NET_ADMIN can send some.
+func (c *Conn) Foreign() uint64 { return c.sockets.request.Foreign() }
+
 // each calls fn for all sockets and returns the first error.
 func (s *sockets) each(fn func(*nfnl.Conn) error) error {
 	s.mu.Lock()
