@@ -476,3 +476,24 @@ func TestListenWithDumps(t *testing.T) {
 	}
 	require.Equal(t, map[conntrack.EventType]int{conntrack.EventNew: n, conntrack.EventDestroy: n}, counts)
 }
+
+// TestForeign asserts that a message that another program sends has no effect, and
+// is counted.
+func TestForeign(t *testing.T) {
+	t.Parallel()
+	ns := nstest.New(t)
+	c := dial(t, ns)
+	create(t, c, newFlow(1))
+	ns.Do(func() error {
+		fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		to := &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Pid: c.PortID()}
+		return unix.Sendto(fd, make([]byte, 100), 0, to)
+	})
+	require.Zero(t, c.Foreign())
+	require.Equal(t, newFlow(1).TupleOrig, get(t, c, newFlow(1)).TupleOrig)
+	require.EqualValues(t, 1, c.Foreign())
+}
