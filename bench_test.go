@@ -58,7 +58,7 @@ func BenchmarkDecode(b *testing.B) {
 			var s slab
 			var e Event
 			for b.Loop() {
-				if err := e.unmarshal(m, &s); err != nil {
+				if err := e.unmarshal(m, new(Flow), &s); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -97,8 +97,10 @@ func (c *Conn) SetOption(option netlink.ConnOption, enable bool) error {
 
 // SetReadBuffer sets the size in bytes of the kernel's receive buffer for all
 // sockets of the Conn, including those that it opens later. With CAP_NET_ADMIN in
-// the initial user namespace it may exceed the sysctl net.core.rmem_max. The
-// kernel doubles the value, to make room for its bookkeeping.
+// the initial user namespace it may exceed the sysctl net.core.rmem_max, which
+// limits it otherwise. The kernel doubles the value, to make room for its
+// bookkeeping. A size below 1, or too large to be doubled, from 1<<30 on, gives an
+// error that satisfies errors.Is(err, fs.ErrInvalid).
 func (c *Conn) SetReadBuffer(bytes int) error {
 	return opError("set read buffer", c.sockets.each(func(s *nfnl.Conn) error {
 		return s.SetReadBuffer(bytes)
@@ -106,7 +108,7 @@ func (c *Conn) SetReadBuffer(bytes int) error {
 }
 
 // SetWriteBuffer sets the size in bytes of the kernel's send buffer for all
-// sockets of the Conn, in the manner of SetReadBuffer.
+// sockets of the Conn, in the manner of SetReadBuffer (net.core.wmem_max).
 func (c *Conn) SetWriteBuffer(bytes int) error {
 	return opError("set write buffer", c.sockets.each(func(s *nfnl.Conn) error {
 		return s.SetWriteBuffer(bytes)

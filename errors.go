@@ -44,6 +44,7 @@ var (
 	ErrNoChange = errors.New("updating needs a function that says what to change")
 	// ErrNoWorkers: Listen was called with 0 workers.
 	ErrNoWorkers = errors.New("listening needs at least one worker")
+	errNoGroups  = errors.New("need one or more multicast groups to join")
 	// ErrListening: Listen was called twice.
 	ErrListening = errors.New("this Conn is listening already")
 )

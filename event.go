@@ -10,6 +10,20 @@ import (
 
 // An Event is a change of the connection tracking table or of the expectation
 // table. Either Flow or Expect is set.
+//
+// The Flow has only a part of what the kernel knows of the flow:
+//
+//   - ID, Status, Zone, Mark and the tuples but TupleMaster are in all events.
+//   - EventNew has what else the flow began with, but no counters, Timestamp or Use.
+//   - EventUpdate has the Timeout besides, and what else has changed, but no
+//     counters, Timestamp or Use.
+//   - EventDestroy has the last counters and the Timestamp, if the kernel keeps them
+//     (sysctls net.netfilter.nf_conntrack_acct and nf_conntrack_timestamp), and of
+//     ProtoInfo the TCP state.
+//
+// So [Flow.Counted] is false for new and updated flows. A program that keeps flows
+// must merge an event into what it has: after live[k] = *ev.Flow, the counters that
+// a dump showed are zero.
 type Event struct {
 	Type EventType
 
@@ -108,18 +122,19 @@ func (e *Event) Unmarshal(nlmsg netlink.Message) error {
 	if err != nil {
 		return err
 	}
-	return e.unmarshal(nfnl.Message{Header: h, Attributes: attrs, PortID: nlmsg.Header.PID, NSID: -1}, nil)
+	return e.unmarshal(nfnl.Message{Header: h, Attributes: attrs, PortID: nlmsg.Header.PID, NSID: -1}, new(Flow), nil)
 }
 
-func (e *Event) unmarshal(m nfnl.Message, s *slab) error {
+// unmarshal decodes m. If it is about a flow, e.Flow becomes f, which must be zero.
+func (e *Event) unmarshal(m nfnl.Message, f *Flow, s *slab) error {
 	*e = Event{Type: eventType(m.Header), PortID: m.PortID}
 	if m.NSID >= 0 {
 		e.NSID = NSID{id: m.NSID, other: true}
 	}
 	switch e.Type {
 	case EventNew, EventUpdate, EventDestroy:
-		e.Flow = new(Flow)
-		return e.Flow.unmarshal(m.Attributes, s, e)
+		e.Flow = f
+		return f.unmarshal(m.Attributes, s, e)
 	case EventExpNew, EventExpDestroy:
 		e.Expect = new(Expect)
 		return e.Expect.unmarshal(m.Attributes, s)

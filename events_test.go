@@ -10,15 +10,15 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/rand/v2"
 	"os"
-	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/mdlayher/netlink"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
@@ -148,77 +148,6 @@ func TestEventsAddUp(t *testing.T) {
 	}
 	require.Greater(t, c.Overruns(), uint64(1))
 	require.Equal(t, n, received+dropped)
-}
-
-// All ways in which a loop over Events, and Listen, can end, in all orders.
-func TestEventsEnd(t *testing.T) {
-	const parts = 4
-	ns := nstest.New(t)
-	leaksNothing(t, func() {
-		t.Run("parts", func(t *testing.T) {
-			for part := range parts {
-				t.Run(strconv.Itoa(part), func(t *testing.T) {
-					t.Parallel()
-					for i := range rounds(t, 1000) / parts {
-						testEventsEnd(t, ns, rand.New(rand.NewPCG(uint64(i), uint64(part))))
-					}
-				})
-			}
-		})
-	})
-}
-
-func testEventsEnd(t *testing.T, ns *nstest.NS, r *rand.Rand) {
-	t.Helper()
-	c, err := conntrack.Dial(ns.Config())
-	require.NoError(t, err)
-	require.NoError(t, c.SetReadBuffer(4096)) // for overruns
-	ctx, cancel := context.WithCancel(t.Context())
-	if r.IntN(2) == 0 {
-		_, err := c.Listen(make(chan conntrack.Event), 1+uint8(r.IntN(3)), netfilter.GroupsCT) // nobody reads
-		require.NoError(t, err)
-	}
-
-	var loops sync.WaitGroup
-	var ends []error
-	var mu sync.Mutex
-	for range 1 + r.IntN(3) {
-		leaveAfter := r.IntN(30)
-		joined := make(chan struct{})
-		loops.Go(func() {
-			n := 0
-			for _, err := range c.Events(ctx, netfilter.GroupsCT, &conntrack.EventOptions{Joined: func() { close(joined) }}) {
-				if n++; n == leaveAfter {
-					break
-				}
-				mu.Lock()
-				ends = append(ends, err)
-				mu.Unlock()
-			}
-		})
-		<-joined
-	}
-	steps := []func(){
-		func() { _ = c.CreateBatch(manyFlows(50)); _ = c.DeleteBatch(manyFlows(50)) },
-		cancel,
-		func() { _ = c.Close() },
-	}
-	r.Shuffle(len(steps), func(i, j int) { steps[i], steps[j] = steps[j], steps[i] })
-	for _, step := range steps {
-		within(t, step)
-	}
-	within(t, loops.Wait)
-	for _, err := range ends {
-		if err != nil {
-			ok := false
-			for _, want := range []error{conntrack.ErrOverrun, context.Canceled, fs.ErrClosed} {
-				ok = ok || errors.Is(err, want)
-			}
-			require.True(t, ok, "%v", err)
-		}
-	}
-	cancel()
-	require.NoError(t, c.Close())
 }
 
 // The end of the loop says why it ended.
@@ -402,4 +331,315 @@ func TestEventPortID(t *testing.T) {
 	}
 	ns.UDP(client4, server4, false)
 	require.Zero(t, receive(t, events).PortID)
+}
+
+// No groups stand for all events of flows.
+func TestEventsGroups(t *testing.T) {
+	t.Parallel()
+	c := dial(t, nstest.New(t))
+	var types []conntrack.EventType
+	opts := &conntrack.EventOptions{Joined: func() {
+		create(t, c, newFlow(1))
+		require.NoError(t, c.Update(conntrack.Flow{TupleOrig: newFlow(1).TupleOrig, Mark: 1}))
+		require.NoError(t, c.Flush())
+	}}
+	for ev, err := range c.Events(t.Context(), nil, opts) {
+		require.NoError(t, err)
+		if types = append(types, ev.Type); len(types) == 3 {
+			break
+		}
+	}
+	require.Equal(t, []conntrack.EventType{conntrack.EventNew, conntrack.EventUpdate, conntrack.EventDestroy}, types)
+}
+
+// Joined is not called where joining fails.
+func TestEventsNotJoined(t *testing.T) {
+	t.Parallel()
+	c := dial(t, nstest.New(t))
+	opts := &conntrack.EventOptions{Joined: func() { t.Error("called") }}
+	for _, err := range c.Events(t.Context(), []netfilter.NetlinkGroup{netfilter.GroupCTNew, 200}, opts) {
+		require.ErrorIs(t, err, unix.EINVAL)
+	}
+}
+
+// Drained is called when all that is queued was passed, and not in between.
+func TestEventsDrained(t *testing.T) {
+	t.Parallel()
+	const n = 300
+	tests := []struct {
+		name   string
+		joined int // flows that are created before the loop begins
+	}{
+		{"nothing queued", 0},
+		{"one queued", 1},
+		{"many queued", n},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithCancel(t.Context())
+			c := dial(t, nstest.New(t))
+			require.NoError(t, c.SetReadBuffer(4<<20))
+			passed, created := 0, 0
+			add := func(n int) {
+				require.NoError(t, c.CreateBatch(manyFlows(created + n)[created:]))
+				created += n
+			}
+			var drained []int // what was passed before
+			for _, err := range c.Events(ctx, nil, &conntrack.EventOptions{
+				Joined: func() { add(tt.joined) },
+				Drained: func() {
+					switch drained = append(drained, passed); len(drained) {
+					case 1:
+						add(n)
+					case 2:
+						add(1)
+					default:
+						cancel()
+					}
+				},
+			}) {
+				if err != nil {
+					require.ErrorIs(t, err, context.Canceled)
+					break
+				}
+				passed++
+			}
+			require.Equal(t, []int{tt.joined, tt.joined + n, tt.joined + n + 1}, drained)
+		})
+	}
+}
+
+// A function sent to Fence is called when all that happened before has been passed,
+// whether the loop waits for events or has many to pass.
+func TestEventsFence(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	c := dial(t, nstest.New(t))
+	require.NoError(t, c.SetReadBuffer(4<<20))
+	fence, joined := make(chan func()), make(chan struct{})
+	var loop sync.WaitGroup
+	passed := 0
+	loop.Go(func() {
+		for _, err := range c.Events(ctx, nil, &conntrack.EventOptions{
+			Joined: func() { close(joined) },
+			Fence:  fence,
+		}) {
+			if err != nil {
+				assert.ErrorIs(t, err, context.Canceled)
+				return
+			}
+			passed++
+		}
+	})
+	receive(t, joined)
+	ask := func() int {
+		answer := make(chan int, 1)
+		fence <- func() { answer <- passed }
+		return receive(t, answer)
+	}
+	require.Zero(t, ask())
+	require.Zero(t, ask())
+	created := 0
+	for left := manyFlows(8000); len(left) > 0; {
+		n := min(1+created%80, len(left))
+		require.NoError(t, c.CreateBatch(left[:n]))
+		left, created = left[n:], created+n
+		require.Equal(t, created, ask())
+	}
+
+	// Nothing has to ask again for those that come together.
+	answers := make(chan int, 3)
+	for range 3 {
+		fence <- func() { answers <- passed }
+	}
+	for range 3 {
+		require.Equal(t, created, receive(t, answers))
+	}
+	close(fence)
+	create(t, c, newFlow6(1))
+	cancel()
+	within(t, loop.Wait)
+}
+
+// While events go on coming, Fence does not wait for their end.
+func TestEventsFenceBusy(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	ns := nstest.New(t)
+	c := dial(t, ns)
+	fence, joined := make(chan func()), make(chan struct{})
+	var others sync.WaitGroup
+	var passed atomic.Uint32 // the last mark
+	others.Go(func() {
+		for ev, err := range c.Events(ctx, nil, &conntrack.EventOptions{
+			Joined: func() { close(joined) }, Fence: fence, Reuse: true,
+		}) {
+			switch {
+			case err == nil:
+				passed.Store(max(passed.Load(), ev.Flow.Mark))
+			case !errors.Is(err, conntrack.ErrOverrun):
+				assert.ErrorIs(t, err, context.Canceled)
+			}
+		}
+	})
+	receive(t, joined)
+	create(t, c, newFlow(1))
+	var sent atomic.Uint32
+	others.Go(func() {
+		for ctx.Err() == nil {
+			assert.NoError(t, c.Update(conntrack.Flow{TupleOrig: newFlow(1).TupleOrig, Mark: sent.Load() + 1}))
+			sent.Add(1)
+		}
+	})
+	answer := make(chan uint32)
+	for before := uint32(0); before < 2000; {
+		before = sent.Load()
+		fence <- func() { answer <- passed.Load() }
+		require.GreaterOrEqual(t, receive(t, answer), before)
+	}
+	cancel()
+	within(t, others.Wait)
+}
+
+// The end of a loop leaves what was sent to Fence behind.
+func TestEventsFenceEnds(t *testing.T) {
+	ns := nstest.New(t)
+	leaksNothing(t, func() {
+		c, err := conntrack.Dial(ns.Config())
+		require.NoError(t, err)
+		for range 20 {
+			ctx, cancel := context.WithCancel(t.Context())
+			fence := make(chan func())
+			called := make(chan struct{})
+			go func() {
+				fence <- func() { cancel(); close(called) }
+			}()
+			for _, err := range c.Events(ctx, nil, &conntrack.EventOptions{Fence: fence}) {
+				require.ErrorIs(t, err, context.Canceled)
+			}
+			receive(t, called)
+			select {
+			case fence <- func() {}:
+				t.Error("received after the end")
+			default:
+			}
+		}
+		require.NoError(t, c.Close())
+	})
+}
+
+// With Reuse the Flow is overwritten, and a copy of it is not.
+func TestEventsReuse(t *testing.T) {
+	t.Parallel()
+	const n = 200
+	ns := nstest.New(t)
+	ns.Labels()
+	c := dial(t, ns)
+	flow := func(i int) conntrack.Flow {
+		f := newFlow(i)
+		if i%2 == 0 {
+			f.TupleOrig.Proto.Protocol, f.TupleReply.Proto.Protocol = unix.IPPROTO_TCP, unix.IPPROTO_TCP
+			f.ProtoInfo.TCP = &conntrack.ProtoInfoTCP{State: uint8(1 + i%9)}
+			f.Labels = binary.BigEndian.AppendUint64(make([]byte, 8, 16), uint64(i)+1)
+			f.Mark = uint32(i)
+		}
+		return f
+	}
+	var copies []conntrack.Flow
+	var flows []*conntrack.Flow
+	opts := &conntrack.EventOptions{Reuse: true, Joined: func() {
+		for i := range n {
+			create(t, c, flow(i))
+		}
+	}}
+	for ev, err := range c.Events(t.Context(), []netfilter.NetlinkGroup{netfilter.GroupCTNew}, opts) {
+		require.NoError(t, err)
+		flows = append(flows, ev.Flow)
+		if copies = append(copies, *ev.Flow); len(copies) == n {
+			break
+		}
+	}
+	for i, got := range copies {
+		require.Same(t, flows[0], flows[i])
+		want := flow(i)
+		want.ID, want.Timeout = got.ID, got.Timeout
+		want.Status.Value |= conntrack.StatusConfirmed
+		require.Equal(t, want, got, "nothing is left of the one before")
+	}
+}
+
+// With Reliable each destroy arrives, however small the buffer and slow the loop.
+func TestEventsReliable(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name     string
+		groups   []netfilter.NetlinkGroup
+		n        int
+		overruns bool
+	}{
+		{"destroyed flows", []netfilter.NetlinkGroup{netfilter.GroupCTDestroy}, 20_000, false},
+		{"all of flows", nil, 5000, true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			ns := nstest.New(t)
+			c := dial(t, ns)
+			require.NoError(t, c.SetReadBuffer(64<<10))
+			ended := make(map[conntrack.Tuple]int, tt.n)
+			read := 0
+			opts := &conntrack.EventOptions{Reliable: true, Reuse: true, Joined: func() {
+				require.NoError(t, c.CreateBatch(manyFlows(tt.n)))
+				_, err := c.DeleteFunc(t.Context(), conntrack.Filter{}, func(*conntrack.Flow) bool { return true })
+				require.NoError(t, err)
+			}}
+			for ev, err := range c.Events(t.Context(), tt.groups, opts) {
+				if err != nil {
+					require.ErrorIs(t, err, conntrack.ErrOverrun)
+					continue
+				}
+				if read++; read%100 == 0 {
+					time.Sleep(time.Millisecond) // slower than the flows went
+				}
+				if ev.Type == conntrack.EventDestroy {
+					ended[ev.Flow.TupleOrig]++
+				}
+				if len(ended) == tt.n {
+					break
+				}
+			}
+			for flow, times := range ended {
+				require.Equal(t, 1, times, "%s", flow)
+			}
+			require.Equal(t, tt.overruns, c.Overruns() > 0)
+		})
+	}
+}
+
+// With Reliable, the next event of a flow whose beginning was lost tells of it.
+func TestEventsReliableNew(t *testing.T) {
+	t.Parallel()
+	const n = 1000
+	ns := nstest.New(t)
+	c := dial(t, ns)
+	require.NoError(t, c.SetReadBuffer(64<<10))
+	opts := &conntrack.EventOptions{Reliable: true, Joined: func() { require.NoError(t, c.CreateBatch(manyFlows(n))) }}
+	known := make(map[conntrack.Tuple]bool)
+	for ev, err := range c.Events(t.Context(), nil, opts) {
+		if err != nil {
+			require.ErrorIs(t, err, conntrack.ErrOverrun)
+			require.Less(t, len(known), n)
+			for i := range n {
+				if f := newFlow(i); !known[f.TupleOrig] {
+					require.NoError(t, c.Update(conntrack.Flow{TupleOrig: f.TupleOrig, Mark: 1}))
+				}
+			}
+			continue
+		}
+		require.Equal(t, conntrack.EventNew, ev.Type)
+		if known[ev.Flow.TupleOrig] = true; len(known) == n {
+			break
+		}
+	}
 }

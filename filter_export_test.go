@@ -25,7 +25,7 @@ func (c *Conn) KernelEvents(groups []netfilter.NetlinkGroup, opts *EventOptions,
 		err = r.Receive(func(m nfnl.Message, err error) bool {
 			var ev Event
 			if err == nil {
-				err = ev.unmarshal(m, nil)
+				err = ev.unmarshal(m, new(Flow), nil)
 			}
 			more = fn(&ev, err)
 			return more

@@ -6,6 +6,7 @@ import (
 	"context"
 	"io/fs"
 	"net/netip"
+	"strconv"
 	"testing"
 	"time"
 
@@ -241,14 +242,20 @@ func TestListenAgain(t *testing.T) {
 	require.Equal(t, newFlow(1).TupleOrig, receive(t, events).Flow.TupleOrig)
 }
 
-// TestListenNothing pins that no groups mean no events, and no error.
+// TestListenNothing asserts that Listen takes at least one group, and does nothing
+// without.
 func TestListenNothing(t *testing.T) {
-	t.Parallel()
 	c := dial(t, nstest.New(t))
-	events := listen(t, c, nil)
+	for _, groups := range [][]netfilter.NetlinkGroup{nil, {}} {
+		leaksNothing(t, func() {
+			errs, err := c.Listen(make(chan conntrack.Event), 1, groups)
+			require.ErrorContains(t, err, "need one or more multicast groups to join")
+			require.Nil(t, errs)
+		})
+	}
+	events := listen(t, c, netfilter.GroupsCT)
 	create(t, c, newFlow(1))
-	require.NoError(t, c.Close())
-	require.Empty(t, events)
+	require.Equal(t, newFlow(1).TupleOrig, receive(t, events).Flow.TupleOrig)
 }
 
 // TestListenChannels asserts what may be done with the channels after Close.
@@ -265,7 +272,8 @@ func TestListenChannels(t *testing.T) {
 	require.Empty(t, errs, "Close is no error")
 
 	_, err = c.Listen(events, 1, netfilter.GroupsCT)
-	require.Error(t, err)
+	require.ErrorIs(t, err, fs.ErrClosed)
+	require.ErrorIs(t, err, unix.EBADF)
 }
 
 // TestListenClose closes Conns that listen, while the workers wait for an event
@@ -330,6 +338,38 @@ func TestListenOverrun(t *testing.T) {
 		}
 	}
 	require.Empty(t, errs)
+}
+
+// TestListenOverrunQuiet asserts that an overrun is told though no event follows it,
+// however many workers there are.
+func TestListenOverrunQuiet(t *testing.T) {
+	t.Parallel()
+	for _, workers := range []uint8{1, 2, 3, 8, 255} {
+		t.Run(strconv.Itoa(int(workers)), func(t *testing.T) {
+			t.Parallel()
+			ns := nstest.New(t)
+			listener, c := dial(t, ns), dial(t, ns)
+			require.NoError(t, listener.SetReadBuffer(64<<10))
+			events := make(chan conntrack.Event)
+			errs, err := listener.Listen(events, workers, netfilter.GroupsCT)
+			require.NoError(t, err)
+			for range 3 {
+				require.NoError(t, c.CreateBatch(manyFlows(2000)))
+				require.NoError(t, c.Flush())
+				for told := false; !told; {
+					select {
+					case <-events:
+					case err := <-errs:
+						require.ErrorIs(t, err, conntrack.ErrOverrun)
+						told = true
+					case <-time.After(patience):
+						require.FailNow(t, "no overrun told")
+					}
+				}
+			}
+			require.GreaterOrEqual(t, listener.Overruns(), uint64(3))
+		})
+	}
 }
 
 // TestListenSettings asserts that options and buffer sizes hold for listeners,
@@ -435,4 +475,25 @@ func TestListenWithDumps(t *testing.T) {
 		counts[receive(t, events).Type]++
 	}
 	require.Equal(t, map[conntrack.EventType]int{conntrack.EventNew: n, conntrack.EventDestroy: n}, counts)
+}
+
+// TestForeign asserts that a message that another program sends has no effect, and
+// is counted.
+func TestForeign(t *testing.T) {
+	t.Parallel()
+	ns := nstest.New(t)
+	c := dial(t, ns)
+	create(t, c, newFlow(1))
+	ns.Do(func() error {
+		fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		to := &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Pid: c.PortID()}
+		return unix.Sendto(fd, make([]byte, 100), 0, to)
+	})
+	require.Zero(t, c.Foreign())
+	require.Equal(t, newFlow(1).TupleOrig, get(t, c, newFlow(1)).TupleOrig)
+	require.EqualValues(t, 1, c.Foreign())
 }

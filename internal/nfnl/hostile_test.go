@@ -482,7 +482,7 @@ func TestReceiverFaults(t *testing.T) {
 		slices.Concat(reply(0, netlink.Create, 1), reply(5, 0, 2)),
 		[]byte{1, 2, 3},
 		nlmsg(0x100, 0, 0, 2, 0, 0),
-		nlmsg(0x100, 0, 0, make([]byte, eventBufferSize)...),
+		nlmsg(0x100, 0, 0, make([]byte, eventBufferSize-nlmsgHeaderLen+1)...),
 		slices.Concat(reply(0, 0, 3), []byte{1}),
 		reply(0, 0, 4),
 	)
@@ -502,13 +502,29 @@ func TestReceiverFaults(t *testing.T) {
 	require.ErrorIs(t, faults[1], ErrMalformed)
 	require.ErrorIs(t, faults[2], ErrTruncated)
 	require.ErrorIs(t, faults[3], ErrMalformed)
+}
 
-	// What did not fit does now: each of the buffers that was too small grows.
-	h.send(reply(0, 0, 5))
-	require.NoError(t, r.Receive(func(m Message, err error) bool {
-		require.NoError(t, err)
-		return false
-	}))
+// TestReceiverGrows asserts that an event that did not fit into its buffer does the
+// next time.
+func TestReceiverGrows(t *testing.T) {
+	t.Parallel()
+	c, h := dialHostile(t)
+	r, err := c.NewReceiver()
+	require.NoError(t, err)
+	for _, size := range []int{eventBufferSize, 2 * eventBufferSize, 4 * eventBufferSize} {
+		fits := func(body int) (err error) {
+			h.send(nlmsg(0x100, 0, 0, make([]byte, body)...))
+			require.NoError(t, r.Receive(func(m Message, fault error) bool {
+				require.True(t, fault != nil || len(m.Attributes) == body-nfgenmsgLen)
+				err = fault
+				return true
+			}))
+			return err
+		}
+		require.NoError(t, fits(size-nlmsgHeaderLen))
+		require.ErrorIs(t, fits(size-nlmsgHeaderLen+align(1)), ErrTruncated)
+		require.NoError(t, fits(size-nlmsgHeaderLen+align(1)))
+	}
 }
 
 func TestReceiverEnds(t *testing.T) {

@@ -2,7 +2,6 @@ package nfnl
 
 import (
 	"errors"
-	"io/fs"
 	"os"
 	"runtime"
 	"sync"
@@ -114,7 +113,7 @@ func (h *home) dial(config *netlink.Config) (nl *netlink.Conn, err error) {
 		<-done
 		return nl, err
 	case <-h.closed:
-		return nil, fs.ErrClosed
+		return nil, ErrClosed
 	}
 }
 

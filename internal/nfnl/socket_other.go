@@ -18,6 +18,7 @@ var (
 	errUnsupported   = fmt.Errorf("netlink on %s: %w", runtime.GOOS, errors.ErrUnsupported)
 	errNoBufferSpace = errors.New("no buffer space available")
 	errNoSpace       = errors.New("no space left")
+	errBadFile       = errors.New("bad file descriptor")
 )
 
 func dialNetlink(*netlink.Config) (*netlink.Conn, error) { return nil, errUnsupported }
@@ -39,6 +40,7 @@ type eventIO struct{}
 func newEventIO(syscall.RawConn) *eventIO { return &eventIO{} }
 
 func (*eventIO) receive(bool) (int, error)    { return 0, errUnsupported }
+func (*eventIO) foreign(int) bool             { return false }
 func (*eventIO) datagram(int) ([]byte, error) { return nil, errUnsupported }
 func (*eventIO) nsid(int) int                 { return -1 }
 
