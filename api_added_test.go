@@ -49,10 +49,6 @@ var (
 	_ = []json.Unmarshaler{(*conntrack.Flow)(nil), (*conntrack.Expect)(nil), (*conntrack.Event)(nil)}
 	_ = []slog.LogValuer{conntrack.Flow{}, conntrack.Expect{}, conntrack.Event{}}
 
-	_ func(string) (conntrack.Flow, error)   = conntrack.ParseFlow
-	_ func(string) (conntrack.Expect, error) = conntrack.ParseExpect
-	_ func(string) (conntrack.Event, error)  = conntrack.ParseEvent
-
 	_ *error = &conntrack.ErrOverrun
 )
 

@@ -810,8 +810,8 @@ func TestTrafficTCP(t *testing.T) {
 	}{
 		{
 			"SYN sent", client4, server4, func(t *testing.T, n *nstest.NS, client, server netip.AddrPort) {
-				dropIncoming(t, n)
-				connect(t, n, client, server)
+				n.DropIncoming()
+				n.SYN(client, server)
 			}, tcpSynSent, conntrack.StatusConfirmed, 120, [2]uint64{},
 		},
 		{
@@ -871,26 +871,6 @@ func TestTrafficTCP(t *testing.T) {
 			}
 		})
 	}
-}
-
-// connect sends a SYN, and waits for nothing.
-func connect(t *testing.T, ns *nstest.NS, src, dst netip.AddrPort) {
-	t.Helper()
-	address := func(a netip.AddrPort) unix.Sockaddr {
-		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
-	}
-	ns.Do(func() error {
-		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
-		if err != nil {
-			return err
-		}
-		t.Cleanup(func() { unix.Close(fd) })
-		if err := unix.Bind(fd, address(src)); err != nil {
-			return err
-		}
-		require.ErrorIs(t, unix.Connect(fd, address(dst)), unix.EINPROGRESS)
-		return nil
-	})
 }
 
 // requireAsCommand asserts that conntrack(8) lists the one flow that there is

@@ -1,13 +1,7 @@
 package conntrack
 
 import (
-	"bufio"
 	"fmt"
-	"io"
-	"os"
-	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/ti-mo/conntrack/internal/nfnl"
 )
@@ -57,98 +51,4 @@ func labelSet(b []byte) []byte {
 	set := make([]byte, max(labelBytes, len(b)))
 	copy(set, b)
 	return set
-}
-
-// LabelNames are the names of a flow's labels: that of label n is at index n, and
-// is empty if it has none.
-type LabelNames []string
-
-// LabelFile is where conntrack(8) and the connlabel match of iptables have the
-// names of labels from.
-const LabelFile = "/etc/xtables/connlabel.conf"
-
-// LoadLabelNames reads the names in the file LabelFile.
-func LoadLabelNames() (LabelNames, error) {
-	f, err := os.Open(LabelFile)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return ReadLabelNames(f)
-}
-
-// ReadLabelNames reads names of labels in the format of connlabel.conf: lines
-// with a number and a name, such as
-//
-//	0	eth0-in
-//	1	eth0-out
-//
-// As for conntrack(8), the number may be decimal, octal (010) or hexadecimal
-// (0x8), a name consists of ASCII letters, digits, blanks and minus signs, and
-// what is no such line, or repeats a number or a name, is skipped. The only
-// errors are those of r.
-func ReadLabelNames(r io.Reader) (LabelNames, error) {
-	names := make(LabelNames, labelBits)
-	lines := bufio.NewScanner(r)
-	for lines.Scan() {
-		bit, name, ok := parseLabelLine(lines.Text())
-		if ok && names[bit] == "" && !slices.Contains(names, name) {
-			names[bit] = name
-		}
-	}
-	return names, lines.Err()
-}
-
-func parseLabelLine(line string) (bit int, name string, ok bool) {
-	line = strings.TrimSpace(line)
-	end := strings.IndexAny(line, " \t")
-	if end < 0 {
-		return 0, "", false
-	}
-	n, err := strconv.ParseUint(line[:end], 0, 8)
-	name = strings.TrimSpace(line[end:])
-	if err != nil || n >= labelBits || strings.ContainsFunc(name, func(r rune) bool { return !inLabelName(r) }) {
-		return 0, "", false
-	}
-	return int(n), name, true
-}
-
-func inLabelName(r rune) bool {
-	return r == '-' || r == ' ' || '0' <= r && r <= '9' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z'
-}
-
-// known returns the names of labels that there can be.
-func (l LabelNames) known() LabelNames { return l[:min(len(l), labelBits)] }
-
-// append appends the names of those labels that are set in f and have one, with a
-// comma between them.
-func (l LabelNames) append(b []byte, f *Flow) []byte {
-	first := true
-	for bit, name := range l.known() {
-		if name == "" || !f.HasLabel(bit) {
-			continue
-		}
-		if !first {
-			b = append(b, ',')
-		}
-		first = false
-		b = append(b, name...)
-	}
-	return b
-}
-
-// cut returns the label whose name text begins with, the longest if there are
-// several, and what follows it. A name ends with the text, at a comma or at a
-// blank.
-func (l LabelNames) cut(text string) (bit int, rest string, ok bool) {
-	longest := 0
-	for n, name := range l.known() {
-		if len(name) <= longest || !strings.HasPrefix(text, name) {
-			continue
-		}
-		if end := text[len(name):]; end == "" || strings.IndexByte(","+blanks, end[0]) >= 0 {
-			bit, rest, longest = n, end, len(name)
-		}
-	}
-	return bit, rest, longest > 0
 }

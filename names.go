@@ -329,3 +329,12 @@ func parseFlag[T ~uint32](names []string, s string) (T, error) {
 // equalFold reports whether s is name in any case. Names are ASCII: what only
 // folds to it is another name.
 func equalFold(name, s string) bool { return len(name) == len(s) && strings.EqualFold(name, s) }
+
+// parseUint reads a number, which is hexadecimal after 0x.
+func parseUint(s string, bits int) (uint64, error) {
+	digits, base := s, 10
+	if len(s) > 2 && (s[:2] == "0x" || s[:2] == "0X") {
+		digits, base = s[2:], 16
+	}
+	return strconv.ParseUint(digits, base, bits)
+}

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ti-mo/conntrack"
+	"github.com/ti-mo/conntrack/cttext"
 	"github.com/ti-mo/conntrack/internal/nstest"
 )
 
@@ -202,9 +203,8 @@ func TestTCPRestored(t *testing.T) {
 	t.Parallel()
 	for name, keep := range map[string]func(f conntrack.Flow) (conntrack.Flow, error){
 		"flow": func(f conntrack.Flow) (conntrack.Flow, error) { return f, nil },
-		"line": func(f conntrack.Flow) (conntrack.Flow, error) { return conntrack.ParseFlow(f.String()) },
-		"lossless line": func(f conntrack.Flow) (conntrack.Flow, error) {
-			return conntrack.ParseFlow(f.Text(conntrack.TextOptions{Lossless: true}))
+		"line": func(f conntrack.Flow) (conntrack.Flow, error) {
+			return cttext.Options{}.ParseFlow(cttext.Options{}.Flow(&f))
 		},
 		"JSON": func(f conntrack.Flow) (again conntrack.Flow, err error) {
 			b, err := json.Marshal(f)

@@ -14,6 +14,50 @@ func directionName(reply bool) string {
 	return "orig"
 }
 
+// String returns f as one line for people and logs: its original direction, the
+// state, the status, the seconds until it expires, what NAT makes of it, its
+// counters, its mark and its zone, as far as there are any:
+//
+//	tcp 192.0.2.1:40000 > 192.0.2.2:443 ESTABLISHED SEEN_REPLY|ASSURED 300s
+//
+// The package cttext prints the lines of conntrack(8).
+func (f Flow) String() string {
+	b := fmt.Appendf(nil, "%s ", f.TupleOrig.FiveTuple())
+	switch p := &f.ProtoInfo; {
+	case p.TCP != nil:
+		b = fmt.Appendf(b, "%s ", TCPState(p.TCP.State))
+	case p.DCCP != nil:
+		b = fmt.Appendf(b, "%s ", DCCPState(p.DCCP.State))
+	case p.SCTP != nil:
+		b = fmt.Appendf(b, "%s ", SCTPState(p.SCTP.State))
+	}
+	b = fmt.Appendf(b, "%s %ds", f.Status, f.Timeout)
+	if f.Translated() {
+		b = fmt.Appendf(b, " translated to %s > %s", f.MappedClient(), f.Server())
+	}
+	if f.Counted() {
+		b = fmt.Appendf(b, " %d+%d packets %d+%d bytes",
+			f.CountersOrig.Packets, f.CountersReply.Packets, f.CountersOrig.Bytes, f.CountersReply.Bytes)
+	}
+	if f.Mark != 0 {
+		b = fmt.Appendf(b, " mark %#x", f.Mark)
+	}
+	if zone := f.zone(); zone != 0 {
+		b = fmt.Appendf(b, " zone %d", zone)
+	}
+	return string(b)
+}
+
+// String returns ex as one line for people and logs: what is expected, the
+// helper, the seconds until it expires, its flags if it has any, and its master.
+func (ex Expect) String() string {
+	b := fmt.Appendf(nil, "%s %s %ds", ex.Tuple.FiveTuple(), ex.HelpName, ex.Timeout)
+	if ex.Flags != 0 {
+		b = fmt.Appendf(b, " %s", ExpectFlags(ex.Flags))
+	}
+	return string(fmt.Appendf(b, " by %s", ex.TupleMaster.FiveTuple()))
+}
+
 // The texts below are those of v0.5.0, which programs' logs are searched for.
 
 // String returns the tuple as <tcp, Src: 1.2.3.4:54321, Dst: [fe80::1]:80>. A

@@ -1,6 +1,6 @@
 //go:build linux
 
-package conntrack_test
+package comparison_test
 
 import (
 	"bufio"
@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ti-mo/conntrack"
+	"github.com/ti-mo/conntrack/cttext"
 	"github.com/ti-mo/conntrack/internal/nstest"
 	"github.com/ti-mo/conntrack/netfilter"
 )
@@ -40,21 +41,21 @@ import (
 // textForms are the forms in which conntrack(8) prints, and what they are here.
 var textForms = []struct {
 	flag    string
-	options conntrack.TextOptions
+	options cttext.Options
 }{
-	{"", conntrack.TextOptions{}},
-	{"extended", conntrack.TextOptions{Extended: true}},
-	{"id", conntrack.TextOptions{ID: true}},
-	{"ktimestamp", conntrack.TextOptions{KTimestamp: true}},
-	{"labels", conntrack.TextOptions{Labels: textLabels}},
-	{"save", conntrack.TextOptions{Save: true}},
-	{"timestamp", conntrack.TextOptions{Timestamp: true}},
-	{"extended,id,ktimestamp,labels", conntrack.TextOptions{Extended: true, ID: true, KTimestamp: true, Labels: textLabels}},
+	{"", cttext.Options{}},
+	{"extended", cttext.Options{Extended: true}},
+	{"id", cttext.Options{ID: true}},
+	{"ktimestamp", cttext.Options{KTimestamp: true}},
+	{"labels", cttext.Options{Labels: textLabels}},
+	{"save", cttext.Options{Save: true}},
+	{"timestamp", cttext.Options{Timestamp: true}},
+	{"extended,id,ktimestamp,labels", cttext.Options{Extended: true, ID: true, KTimestamp: true, Labels: textLabels}},
 }
 
 const textLabelFile = "# names of labels\n0 zero\n1\tone\n0x7 seven of nine\n127 last\n5 no_name\n"
 
-var textLabels, _ = conntrack.ReadLabelNames(strings.NewReader(textLabelFile))
+var textLabels, _ = cttext.ReadLabelNames(strings.NewReader(textLabelFile))
 
 // textZone is a time zone that is not the machine's.
 const textZone = "EST5"
@@ -111,18 +112,10 @@ func requireFlowLines(t *testing.T, ns *nstest.NS, c *conntrack.Conn) {
 			for _, line := range lines {
 				f, err := o.ParseFlow(line)
 				require.NoError(t, err, line)
-				require.Equal(t, line, f.Text(o))
+				require.Equal(t, line, o.Flow(&f))
 			}
 			return true
 		})
-	}
-	flows, err := c.Dump(nil)
-	require.NoError(t, err)
-	for _, f := range flows {
-		text := f.Text(conntrack.TextOptions{Lossless: true})
-		got, err := conntrack.ParseFlow(text)
-		require.NoError(t, err, text)
-		require.Equal(t, f, got, text)
 	}
 }
 
@@ -135,13 +128,13 @@ func unchanged(t *testing.T, compare func() bool) {
 }
 
 // dumpText returns the table as text, sorted, and sets o.Now.
-func dumpText(t *testing.T, c *conntrack.Conn, o *conntrack.TextOptions) (lines []string) {
+func dumpText(t *testing.T, c *conntrack.Conn, o *cttext.Options) (lines []string) {
 	t.Helper()
 	flows, err := c.Dump(nil)
 	require.NoError(t, err)
 	o.Now = time.Now()
 	for _, f := range flows {
-		lines = append(lines, f.Text(*o))
+		lines = append(lines, o.Flow(&f))
 	}
 	slices.Sort(lines)
 	return lines
@@ -298,7 +291,7 @@ func TestRestoreFromText(t *testing.T) {
 				for _, f := range flows {
 					f.ID, f.Timeout = 0, 3000
 					// A label without a name is lost.
-					texts = append(texts, strings.TrimSuffix(f.Text(o), " labels"))
+					texts = append(texts, strings.TrimSuffix(o.Flow(&f), " labels"))
 				}
 				slices.Sort(texts)
 				return texts
@@ -347,12 +340,8 @@ func TestTextAsCommandExpect(t *testing.T) {
 	require.NoError(t, err)
 	require.NotEmpty(t, expects)
 	for _, ex := range expects {
-		got, err := conntrack.ParseExpect(ex.Text(conntrack.TextOptions{Lossless: true}))
-		require.NoError(t, err)
-		require.Equal(t, ex, got)
-
-		// The line alone does not show all.
-		got, err = conntrack.ParseExpect(ex.String())
+		// The line does not show all.
+		got, err := cttext.Options{}.ParseExpect(cttext.Options{}.Expect(&ex))
 		require.NoError(t, err)
 		got.ID, got.Function, got.NAT = ex.ID, ex.Function, ex.NAT
 		require.Equal(t, ex, got)
@@ -360,7 +349,7 @@ func TestTextAsCommandExpect(t *testing.T) {
 }
 
 // withoutTimes takes the times off lines about expectations, which are recent.
-func withoutTimes(t *testing.T, o *conntrack.TextOptions, lines []string) []string {
+func withoutTimes(t *testing.T, o *cttext.Options, lines []string) []string {
 	t.Helper()
 	for i, line := range lines {
 		prefix, rest, ok := strings.Cut(line, "\t")
@@ -373,21 +362,21 @@ func withoutTimes(t *testing.T, o *conntrack.TextOptions, lines []string) []stri
 		o := *o
 		o.Now = time.UnixMicro(sec*1e6 + usec)
 		require.WithinDuration(t, time.Now(), o.Now, patience)
-		require.Equal(t, line, ex.Text(o))
+		require.Equal(t, line, o.Expect(&ex))
 		lines[i] = rest
 	}
 	return lines
 }
 
 // expectText returns the expectations as text without times, sorted.
-func expectText(t *testing.T, c *conntrack.Conn, o *conntrack.TextOptions) (lines []string) {
+func expectText(t *testing.T, c *conntrack.Conn, o *cttext.Options) (lines []string) {
 	t.Helper()
 	expects, err := c.DumpExpect()
 	require.NoError(t, err)
 	without := *o
 	without.Timestamp = false
 	for _, ex := range expects {
-		lines = append(lines, ex.Text(without))
+		lines = append(lines, without.Expect(&ex))
 	}
 	slices.Sort(lines)
 	return lines
@@ -425,11 +414,11 @@ func createExpects(t *testing.T, c *conntrack.Conn) {
 // textEvents is conntrack -E in the background.
 type textEvents struct {
 	flag    string
-	options conntrack.TextOptions
+	options cttext.Options
 	lines   chan string
 }
 
-func followText(t *testing.T, ns *nstest.NS, flag string, o conntrack.TextOptions, args ...string) *textEvents {
+func followText(t *testing.T, ns *nstest.NS, flag string, o cttext.Options, args ...string) *textEvents {
 	t.Helper()
 	cmd := textCommand(t, flag, append([]string{"-E"}, args...)...)
 	stdout, err := cmd.StdoutPipe()
@@ -534,18 +523,13 @@ func TestTextAsCommandEvents(t *testing.T) {
 	_, last := mark(marks)
 	for text := ""; !strings.Contains(text, "[DESTROY]") || !strings.Contains(text, last); {
 		e := receive(t, events)
-		if text = e.Text(conntrack.TextOptions{}); !isMark(text) {
+		text = cttext.Options{}.Event(&e)
+		if !isMark(text) {
 			got = append(got, e)
 		}
 	}
 	for i, e := range commands {
 		requireEventLines(t, e, slices.DeleteFunc(printed[i], isMark), got)
-	}
-	for _, e := range got {
-		text := e.Text(conntrack.TextOptions{Lossless: true})
-		again, err := conntrack.ParseEvent(text)
-		require.NoError(t, err, text)
-		require.Equal(t, e, again, text)
 	}
 }
 
@@ -558,7 +542,7 @@ func requireEventLines(t *testing.T, e *textEvents, lines []string, events []con
 		lines[i] = line
 		ev, err := e.options.ParseEvent(line)
 		require.NoError(t, err, line)
-		require.Equal(t, strings.TrimRight(line, " "), ev.Text(e.options), e.flag)
+		require.Equal(t, strings.TrimRight(line, " "), e.options.Event(&ev), e.flag)
 		if e.options.Timestamp {
 			require.WithinDuration(t, time.Now(), ev.Time, 2*patience)
 		}
@@ -593,9 +577,6 @@ func TestTextAsCommandExpectEvents(t *testing.T) {
 		if e.Type == conntrack.EventExpDestroy {
 			gone++
 		}
-		again, err := conntrack.ParseEvent(e.Text(conntrack.TextOptions{Lossless: true}))
-		require.NoError(t, err)
-		require.Equal(t, e, again)
 	}
 	for _, e := range commands {
 		// The last ones are those of the last event.
@@ -620,10 +601,10 @@ func withoutEventTimes(lines []string) (without []string) {
 }
 
 // textsOfEvents returns the events as text without times.
-func textsOfEvents(events []conntrack.Event, o conntrack.TextOptions) (lines []string) {
+func textsOfEvents(events []conntrack.Event, o cttext.Options) (lines []string) {
 	o.Timestamp = false
 	for _, e := range events {
-		lines = append(lines, e.Text(o))
+		lines = append(lines, o.Event(&e))
 	}
 	return lines
 }

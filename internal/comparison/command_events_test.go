@@ -1,6 +1,6 @@
 //go:build linux
 
-package conntrack_test
+package comparison_test
 
 import (
 	"encoding/xml"

@@ -1,6 +1,6 @@
 //go:build linux
 
-package conntrack_test
+package comparison_test
 
 import (
 	"bytes"
@@ -36,15 +36,15 @@ func TestConntrackListsTraffic(t *testing.T) {
 	}{
 		{
 			"TCP SYN_SENT", func(t *testing.T, ns *nstest.NS) {
-				dropIncoming(t, ns)
-				connect(t, ns, client4, server4)
+				ns.DropIncoming()
+				ns.SYN(client4, server4)
 			}, tcpState(conntrack.TCPStateSynSent),
 		},
 		{
 			"TCP SYN_SENT2", func(t *testing.T, ns *nstest.NS) {
-				dropIncoming(t, ns)
-				connect(t, ns, client4, server4)
-				connect(t, ns, server4, client4)
+				ns.DropIncoming()
+				ns.SYN(client4, server4)
+				ns.SYN(server4, client4)
 			}, tcpState(conntrack.TCPStateSynSent2),
 		},
 		{
@@ -52,7 +52,7 @@ func TestConntrackListsTraffic(t *testing.T) {
 				// The SYN arrives, and its answer is dropped.
 				ns.Drop(tcp, client4.Port())
 				listenTCP(t, ns, server4)
-				connect(t, ns, client4, server4)
+				ns.SYN(client4, server4)
 			}, tcpState(conntrack.TCPStateSynRecv),
 		},
 		{

@@ -1,6 +1,6 @@
 //go:build linux
 
-package conntrack_test
+package comparison_test
 
 import (
 	"bytes"
@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ti-mo/conntrack"
+	"github.com/ti-mo/conntrack/cttext"
 	"github.com/ti-mo/conntrack/internal/nstest"
 )
 
@@ -369,7 +370,7 @@ func flag(set bool) *struct{} {
 // asText returns f as a line of -o extended,id,labels, but for what changes with
 // time.
 func asText(f *conntrack.Flow) string {
-	return ofText(f.Text(conntrack.TextOptions{Extended: true, ID: true, KTimestamp: true, Labels: labelNames}))
+	return ofText(cttext.Options{Extended: true, ID: true, KTimestamp: true, Labels: labelNames}.Flow(f))
 }
 
 // ofText returns a line of conntrack(8) without what changes with time.
@@ -386,7 +387,7 @@ func ofText(line string) string {
 }
 
 // asSaved returns f as a line of -o save, but for the timeout.
-func asSaved(f *conntrack.Flow) string { return ofSaved(f.Text(conntrack.TextOptions{Save: true})) }
+func asSaved(f *conntrack.Flow) string { return ofSaved(cttext.Options{Save: true}.Flow(f)) }
 
 // swapped returns an SCTP tag as conntrack(8) takes and prints it.
 func swapped(tag uint32) uint32 {
@@ -424,25 +425,25 @@ func requireShown(t *testing.T, ns *nstest.NS, c *conntrack.Conn) {
 	}, nil)
 	requireEventually(t, func() (ours, theirs []string) {
 		listed := run(t, ns, "-L -o save")
-		requireReadBack(t, listed, conntrack.TextOptions{Save: true})
+		requireReadBack(t, listed, cttext.Options{Save: true})
 		return lines(t, c, asSaved), listedLines(listed, ofSaved)
 	}, nil)
 	if slices.ContainsFunc(flows, func(f conntrack.Flow) bool { return !f.Timestamp.Start.IsZero() }) {
 		return // the age in the line depends on the time of day
 	}
-	requireReadBack(t, run(t, ns, "-L"), conntrack.TextOptions{})
-	requireReadBack(t, run(t, ns, "-L -o extended,id,labels"), conntrack.TextOptions{Extended: true, ID: true, Labels: labelNames})
+	requireReadBack(t, run(t, ns, "-L"), cttext.Options{})
+	requireReadBack(t, run(t, ns, "-L -o extended,id,labels"), cttext.Options{Extended: true, ID: true, Labels: labelNames})
 }
 
 // requireReadBack asserts that each line that conntrack(8) printed is printed again
 // from what was read of it.
-func requireReadBack(t *testing.T, listed string, o conntrack.TextOptions) {
+func requireReadBack(t *testing.T, listed string, o cttext.Options) {
 	t.Helper()
 	for line := range strings.Lines(listed) {
 		line = strings.TrimRight(line, " \n")
 		f, err := o.ParseFlow(line)
 		require.NoError(t, err, line)
-		require.Equal(t, line, f.Text(o))
+		require.Equal(t, line, o.Flow(&f))
 	}
 }
 
