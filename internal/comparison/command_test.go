@@ -22,9 +22,9 @@ import (
 	"github.com/ti-mo/conntrack/internal/nstest"
 )
 
-// The tests of command_*_test.go hold this package against conntrack(8), both
-// ways: what the one does the other must see, in each field. A flow of this
-// package is put into the words of conntrack(8) in three formats, and these are
+// The tests of command_*_test.go hold the packages against conntrack(8), both
+// ways: what the one does the other must see, in each field. A flow of
+// package conntrack is put into the words of conntrack(8) in three formats, and these are
 // compared:
 //
 //	-o xml            addresses, ports, keys, zones, counters, state, timeout,
@@ -32,7 +32,21 @@ import (
 //	-o extended,id    the same but the times, and ICMP types, codes and ids
 //	-o save           status flags, SCTP tags, NAT
 //
-// These are conntrack 1.4.7's own shortcomings, and what is done about them:
+// These are conntrack's own shortcomings, and what is done about them. The tests
+// know versions 1.4.7 and 1.4.9, and what differs between them:
+//
+//	                                      1.4.7                       1.4.9
+//	-I, -U -m M -u S                      the mark becomes the        the mark is M
+//	                                      number of the flags in S
+//	-I expect -p tcp                      not sent with the tuple,    sent
+//	                                      and so neither are the ports
+//	-A of a flow that is there, with      done, as far as it goes     refused
+//	  NAT or -u FIXED_TIMEOUT
+//	--label-add A,B --label-add C         A, B and C                  A and C
+//	-U without an address                 EOPNOTSUPP                  done
+//	-A -m M of a flow that is there       the mark stays              the mark is M
+//
+// Both print the same. Shortcomings of both:
 //
 //	-o xml
 //	  ICMP              no type, code, id: compared in the other formats
@@ -53,14 +67,17 @@ import (
 //	  -w, expect        refused: expectations are made in zone 0 only
 //	  --icmp-id, --orig-vtag, --reply-vtag   decimal only: others are taken for 0
 //	  --state HEARTBEAT_SENT   of SCTP: it crashes
-//	-I, -U
-//	  -m M -u S         the mark becomes the number of the flags in S; -u S -m M is right
+//	  -r, -q, ICMP      EINVAL without -s and -d
 //	-U, -G
-//	  -w                refused
+//	  -w                refused; -U of a flow that is in a zone changes that of the
+//	                    default zone with its tuple, if there is one
+//	-D
+//	  -u UNREPLIED, -u !FLAG    ignored
+//	  -t                ignored without another condition
+//	-n, -g              an address behind = or in the same word is ignored
 //	-F
 //	  -f                ignored: both families go
 //	-I expect
-//	  -p tcp            not sent with the tuple, and so neither are the ports
 //	  -t                the kernel takes the helper's timeout
 //	-D expect           takes the expected tuple with the options of the master's,
 //	                    and wants ports of replies, to ignore them; when it has
