@@ -28,7 +28,7 @@ func TestEventTypeString(t *testing.T) {
 func TestEventString(t *testing.T) {
 	t.Parallel()
 	const (
-		tuple = "<0, Src: invalid AddrPort, Dst: invalid AddrPort>"
+		tuple = "<0, Src: invalid IP:0, Dst: invalid IP:0>"
 		rest  = "<No Mark>, <No SeqAdjOrig>, <No SeqAdjReply>, <No SecCtx>"
 	)
 	tests := []struct {

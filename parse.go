@@ -429,7 +429,8 @@ func (r *flowReader) readNames() error {
 	if err != nil {
 		return fmt.Errorf("no protocol: %w", err)
 	}
-	if p, err := ParseProtocol(name); name != unknownName && (err != nil || isNumber(name) || uint64(p) != number) {
+	var p Protocol
+	if err := p.UnmarshalText([]byte(name)); name != unknownName && (err != nil || isNumber(name) || uint64(p) != number) {
 		return fmt.Errorf("%s is not the name of protocol %d", name, number)
 	}
 	r.orig.Proto.setProtocol(uint8(number))

@@ -183,13 +183,15 @@ func (r *flowReader) readSavedStatus(value string) error {
 	if value == noStatus {
 		return nil
 	}
-	flags, err := ParseStatus(value)
+	var flags StatusFlag
+	err := flags.UnmarshalText([]byte(value))
 	r.flow.Status.Value |= flags
 	return err
 }
 
 func (r *flowReader) readSavedProtocol(value string) error {
-	p, err := ParseProtocol(value)
+	var p Protocol
+	err := p.UnmarshalText([]byte(value))
 	r.orig.Proto.setProtocol(uint8(p))
 	return err
 }
@@ -402,8 +404,8 @@ func (r *flowReader) readStateOptions() error {
 			err = readUint(o.value, &p.SCTP.VTagReply)
 			p.SCTP.VTagReply = savedVTag(p.SCTP.VTagReply)
 		case "--role":
-			var role DCCPRole
-			role, err = ParseDCCPRole(o.value)
+			var role dccpRole
+			err = role.UnmarshalText([]byte(o.value))
 			p.DCCP.Role = uint8(role)
 		}
 		if err != nil {

@@ -67,7 +67,10 @@ func protoWordsOf(protocol uint8) []protoWord {
 
 // protocolName returns the name that conntrack(8) prints, or "".
 func protocolName(protocol uint8) string {
-	if protocol == ProtocolICMP || protoWordsOf(protocol) != nil {
+	switch {
+	case protocol == ProtocolICMPv6:
+		return "icmpv6"
+	case protoWordsOf(protocol) != nil:
 		return protocolNames[protocol]
 	}
 	return ""

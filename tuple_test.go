@@ -37,11 +37,11 @@ func TestTupleString(t *testing.T) {
 		},
 		{
 			conntrack.Tuple{IP: ipv6, Proto: conntrack.ProtoTuple{Protocol: 58, ICMPv6: true, ICMPType: 128}},
-			"<icmpv6, Src: [fe80::1]:0, Dst: [::ffff:10.0.0.2]:0>",
+			"<ipv6-icmp, Src: [fe80::1]:0, Dst: [::ffff:10.0.0.2]:0>",
 		},
 		{
 			conntrack.Tuple{},
-			"<0, Src: invalid AddrPort, Dst: invalid AddrPort>",
+			"<0, Src: invalid IP:0, Dst: invalid IP:0>",
 		},
 	}
 	for _, tt := range tests {
