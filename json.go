@@ -140,7 +140,7 @@ func (e *Event) UnmarshalJSON(b []byte) error {
 // readJSON returns what b says, or nil for null, which changes nothing.
 func readJSON[T any](b []byte) (j *T, err error) {
 	if err := json.Unmarshal(b, &j); err != nil {
-		return nil, fmt.Errorf("conntrack: %w", fieldError(b, reflect.TypeFor[T](), "", err))
+		return nil, fmt.Errorf("conntrack: %.300w", fieldError(b, reflect.TypeFor[T](), "", err))
 	}
 	return j, nil
 }
@@ -154,8 +154,9 @@ func fieldError(b []byte, t reflect.Type, path string, err error) error {
 		return err
 	}
 	for _, field := range reflect.VisibleFields(t) {
+		tag, _, _ := strings.Cut(field.Tag.Get("json"), ",")
 		for name, raw := range fields {
-			if !strings.EqualFold(name, jsonName(field)) {
+			if field.Anonymous || !strings.EqualFold(name, tag) {
 				continue
 			}
 			v := reflect.New(field.Type).Interface()
@@ -190,13 +191,7 @@ func valueError(raw []byte, v any, path string, err error) error {
 	default:
 		err = fmt.Errorf("want a whole number from 0 to %d", uint64(1)<<t.Bits()-1)
 	}
-	return fmt.Errorf("JSON field %s is %.60s: %w", path, raw, err)
-}
-
-// jsonName returns the name that a field has in JSON, "" for an embedded struct.
-func jsonName(field reflect.StructField) string {
-	name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
-	return name
+	return fmt.Errorf("JSON field %s is %.60s: %.150w", path, raw, err)
 }
 
 // The types below are the objects of the JSON, with a function that makes each

@@ -391,6 +391,13 @@ func TestJSONErrors(t *testing.T) {
 		require.EqualError(t, json.Unmarshal([]byte(test.text), &f), "conntrack: "+test.err)
 		require.Equal(t, Flow{ID: 7}, f)
 	}
+	for _, text := range []string{
+		`{"orig": {"src": "%s"}}`, `{"stop": "%s"}`, `{"id": 1%s}`, `{"labels": "x%s"}`, `{"status": ["x%s"]}`, `{"tcp": {"state": 1%s}}`, `1%s`,
+	} {
+		err := json.Unmarshal([]byte(fmt.Sprintf(text, strings.Repeat("0", 1<<20))), new(Flow))
+		require.Error(t, err)
+		require.Less(t, len(err.Error()), 400, text)
+	}
 	var e Event
 	require.EqualError(t, json.Unmarshal([]byte(`{"flow": {"orig": {"dport": true}}}`), &e),
 		"conntrack: JSON field flow.orig.dport is true: want a whole number from 0 to 65535")

@@ -73,7 +73,7 @@ func (k FiveTuple) MarshalText() ([]byte, error) { return []byte(k.String()), ni
 func (k *FiveTuple) UnmarshalText(text []byte) error {
 	var read FiveTuple
 	if err := read.parse(string(text)); err != nil {
-		return fmt.Errorf("%.100q is no five-tuple: %w", text, err)
+		return fmt.Errorf("%.100q is no five-tuple: %.150w", text, err)
 	}
 	*k = read
 	return nil

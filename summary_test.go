@@ -3,6 +3,7 @@ package conntrack
 import (
 	"math"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -129,6 +130,7 @@ func TestTupleText(t *testing.T) {
 		require.Equal(t, zoned, tuple)
 	}
 	key := zoned.FiveTuple()
+	require.Less(t, len(key.UnmarshalText([]byte("tcp "+strings.Repeat("1", 1<<20)+" > x")).Error()), 400)
 	require.ErrorContains(t, key.UnmarshalText([]byte("tcp 192.0.2.1 > x")), `"tcp 192.0.2.1 > x" is no five-tuple`)
 	require.Equal(t, zoned.FiveTuple(), key)
 }
