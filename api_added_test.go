@@ -47,7 +47,7 @@ var (
 	_ = []fmt.Stringer{conntrack.Flow{}, conntrack.Expect{}, conntrack.Event{}}
 	_ = []json.Marshaler{conntrack.Flow{}, conntrack.Expect{}, conntrack.Event{}}
 	_ = []json.Unmarshaler{(*conntrack.Flow)(nil), (*conntrack.Expect)(nil), (*conntrack.Event)(nil)}
-	_ = []slog.LogValuer{conntrack.Flow{}, conntrack.Expect{}, conntrack.Event{}}
+	_ = []slog.LogValuer{conntrack.Flow{}, conntrack.Expect{}}
 
 	_ *error = &conntrack.ErrOverrun
 )

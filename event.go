@@ -78,21 +78,45 @@ const (
 	EventExpDestroy
 )
 
-var eventTypeNames = []string{
-	EventUnknown:    "EventUnknown",
-	EventNew:        "EventNew",
-	EventUpdate:     "EventUpdate",
-	EventDestroy:    "EventDestroy",
-	EventExpNew:     "EventExpNew",
-	EventExpDestroy: "EventExpDestroy",
+// eventTypes are the name of the constant and the text of each EventType.
+var eventTypes = []struct{ name, text string }{
+	EventUnknown:    {"EventUnknown", "unknown"},
+	EventNew:        {"EventNew", "new"},
+	EventUpdate:     {"EventUpdate", "update"},
+	EventDestroy:    {"EventDestroy", "destroy"},
+	EventExpNew:     {"EventExpNew", "expect_new"},
+	EventExpDestroy: {"EventExpDestroy", "expect_destroy"},
 }
 
 // String returns the name of the constant.
 func (t EventType) String() string {
-	if int(t) < len(eventTypeNames) {
-		return eventTypeNames[t]
+	if int(t) < len(eventTypes) {
+		return eventTypes[t].name
 	}
 	return fmt.Sprintf("EventType(%d)", uint8(t))
+}
+
+// MarshalText returns new, update, destroy, expect_new, expect_destroy or unknown,
+// or the number if it is none of them.
+func (t EventType) MarshalText() ([]byte, error) { return []byte(nameOrNumber(t)), nil }
+
+func (t EventType) name() string {
+	if int(t) < len(eventTypes) {
+		return eventTypes[t].text
+	}
+	return ""
+}
+
+// UnmarshalText sets t to the type that MarshalText wrote, in any case, or to the
+// one with that number.
+func (t *EventType) UnmarshalText(text []byte) error {
+	for i, e := range eventTypes {
+		if equalFold(e.text, string(text)) {
+			*t = EventType(i)
+			return nil
+		}
+	}
+	return parseName(t, "event type", nil, text)
 }
 
 // eventType returns the type of the event that a message with header h is.

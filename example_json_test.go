@@ -101,7 +101,7 @@ func ExampleFlow_LogValue() {
 	}))
 	f := conntrack.NewFlow(conntrack.ProtocolUDP, conntrack.StatusConfirmed,
 		netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2"), 5353, 53, 30, 0)
-	logger.Info("stale", "flow", f)
+	logger.Info("stale", "flow", &f)
 	// Output:
 	// level=INFO msg=stale flow.status=[CONFIRMED] flow.timeout=30 flow.orig.protocol=udp flow.orig.src=192.0.2.1 flow.orig.sport=5353 flow.orig.dst=192.0.2.2 flow.orig.dport=53
 }
@@ -118,11 +118,11 @@ func ExampleFlow_Translated() {
 }
 
 // Bytes by direction, as a flow exporter counts them.
-func ExampleFlow_Direction() {
+func ExampleFlow_Bound() {
 	local := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
-	bytes := make(map[conntrack.Direction]uint64)
+	bytes := make(map[conntrack.Bound]uint64)
 	for _, f := range []conntrack.Flow{forwardedWeb(), forwardedWeb()} {
-		bytes[f.Direction(local)] += f.TotalBytes()
+		bytes[f.Bound(local)] += f.TotalBytes()
 	}
 	fmt.Println(bytes)
 	// Output: map[outbound:11240]

@@ -235,7 +235,7 @@ func (f Filter) String() string {
 	w.add(f.Family == netfilter.ProtoIPv6, "family=ipv6")
 	w.add(f.Family != netfilter.ProtoUnspec && !isIP(f.Family), "family=%d", uint8(f.Family))
 	status, mask := f.status()
-	w.add(status|mask != 0, "status=%v/%v", status, mask)
+	w.add(status|mask != 0, "status=%v/%v", Status{status}, Status{mask})
 	if f.Zone != nil {
 		w.add(true, "zone=%d", *f.Zone)
 	}

@@ -3,7 +3,6 @@
 package conntrack
 
 import (
-	"encoding"
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
@@ -174,10 +173,12 @@ func withoutZeroes(v reflect.Value) any {
 	switch x := v.Interface().(type) {
 	case time.Time:
 		return x.UTC()
-	case encoding.TextMarshaler:
+	case netip.Addr:
 		return x
 	}
 	switch v.Kind() {
+	case reflect.Uint8, reflect.Uint32:
+		return v.Uint() // also where the type has names
 	case reflect.Pointer:
 		return withoutZeroes(v.Elem())
 	case reflect.Struct:

@@ -4,9 +4,12 @@ package conntrack
 
 import (
 	"bytes"
+	"encoding"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -61,12 +64,12 @@ func TestLog(t *testing.T) {
 		{"not translated", same,
 			`v.status=[SEEN_REPLY] v.timeout=30 v.orig.protocol=udp v.orig.src=127.0.0.2 v.orig.sport=40000 v.orig.dst=127.0.0.1 v.orig.dport=53 v.mark=255`,
 			`{"v":{"status":["SEEN_REPLY"],"timeout":30,"orig":{"protocol":"udp","src":"127.0.0.2","sport":40000,"dst":"127.0.0.1","dport":53},"mark":255}}`},
-		{"translated", &nat,
-			`v.status="[ASSURED 1048576]" v.start=2026-11-23T05:52:34.500Z v.stop=2026-11-23T05:52:35.000Z v.tcp.state=ESTABLISHED ` +
+		{"translated", nat,
+			`v.id=1 v.status="[ASSURED 1048576]" v.start=2026-11-23T05:52:34.500Z v.stop=2026-11-23T05:52:35.000Z v.tcp.state=ESTABLISHED ` +
 				`v.orig.protocol=tcp v.orig.src=127.0.0.2 v.orig.sport=40000 v.orig.dst=127.0.0.1 v.orig.dport=8080 v.orig.packets=3 v.orig.bytes=164 ` +
 				`v.reply.protocol=tcp v.reply.src=127.0.0.100 v.reply.sport=9090 v.reply.dst=127.0.0.2 v.reply.dport=40000 v.reply.packets=0 v.reply.bytes=0 ` +
 				`v.zone=7 v.helper=ftp`,
-			`{"v":{"status":["ASSURED",1048576],"start":"2026-11-23T05:52:34.5Z","stop":"2026-11-23T05:52:35Z","tcp":{"state":"ESTABLISHED"},` +
+			`{"v":{"id":1,"status":["ASSURED",1048576],"start":"2026-11-23T05:52:34.5Z","stop":"2026-11-23T05:52:35Z","tcp":{"state":"ESTABLISHED"},` +
 				`"orig":{"protocol":"tcp","src":"127.0.0.2","sport":40000,"dst":"127.0.0.1","dport":8080,"packets":3,"bytes":164},` +
 				`"reply":{"protocol":"tcp","src":"127.0.0.100","sport":9090,"dst":"127.0.0.2","dport":40000,"packets":0,"bytes":0},` +
 				`"zone":7,"helper":"ftp"}}`},
@@ -76,21 +79,38 @@ func TestLog(t *testing.T) {
 		{"SCTP", Flow{ProtoInfo: ProtoInfo{SCTP: new(ProtoInfoSCTP)}}, `v.sctp.state=NONE`, `{"v":{"sctp":{"state":"NONE"}}}`},
 		{"DCCP", Flow{ProtoInfo: ProtoInfo{DCCP: &ProtoInfoDCCP{State: 99}}}, `v.dccp.state=99`, `{"v":{"dccp":{"state":99}}}`},
 		{"expectation", expect,
-			`v.timeout=2 v.master.protocol=tcp v.master.src=127.0.0.2 v.master.sport=40000 v.master.dst=127.0.0.1 v.master.dport=8080 ` +
+			`v.id=1 v.timeout=2 v.master.protocol=tcp v.master.src=127.0.0.2 v.master.sport=40000 v.master.dst=127.0.0.1 v.master.dport=8080 ` +
 				`v.tuple.protocol=253 v.tuple.src=fd00::1 v.tuple.sport=40000 v.tuple.dst=::1 v.tuple.dport=8080 v.zone=3 v.helper=ftp v.flags=[PERMANENT]`,
-			`{"v":{"timeout":2,"master":{"protocol":"tcp","src":"127.0.0.2","sport":40000,"dst":"127.0.0.1","dport":8080},` +
+			`{"v":{"id":1,"timeout":2,"master":{"protocol":"tcp","src":"127.0.0.2","sport":40000,"dst":"127.0.0.1","dport":8080},` +
 				`"tuple":{"protocol":253,"src":"fd00::1","sport":40000,"dst":"::1","dport":8080},"zone":3,"helper":"ftp","flags":["PERMANENT"]}}`},
-		{"event of a flow", Event{Type: EventDestroy, Flow: &Flow{Mark: 1}, NSID: NSID{other: true}, PortID: 9, Time: at("2026-11-23T05:52:34Z")},
-			`v.type=destroy v.time=2026-11-23T05:52:34.000Z v.nsid=0 v.port_id=9 v.flow.mark=1`,
-			`{"v":{"type":"destroy","time":"2026-11-23T05:52:34Z","nsid":0,"port_id":9,"flow":{"mark":1}}}`},
-		{"event of an expectation", &Event{Type: EventExpNew, Expect: &Expect{Zone: 1}},
-			`v.type=expect_new v.expect.zone=1`, `{"v":{"type":"expect_new","expect":{"zone":1}}}`},
-		{"event of an unknown type", Event{Type: 99}, `v.type=99`, `{"v":{"type":99}}`},
+		{"pointer", &Flow{ID: 5}, `v.id=5`, `{"v":{"id":5}}`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			require.Equal(t, test.text, loggedText(test.v))
 			require.Equal(t, test.json, loggedJSON(test.v))
 		})
+	}
+}
+
+// TestLogNil asserts that a program survives a nil Flow in its log.
+func TestLogNil(t *testing.T) {
+	t.Parallel()
+	require.NotPanics(t, func() { loggedText((*Flow)(nil)) })
+	require.NotPanics(t, func() { loggedJSON((*Expect)(nil)) })
+}
+
+// TestLogEvent asserts that an event is logged as its String, and as its JSON in
+// JSON.
+func TestLogEvent(t *testing.T) {
+	t.Parallel()
+	e := Event{Type: EventDestroy, Flow: &Flow{Mark: 1}, NSID: NSID{other: true}, PortID: 9}
+	const eventJSON = `{"v":{"type":"destroy","nsid":0,"port_id":9,"flow":{"mark":1}}}`
+	for _, v := range []any{e, &e} {
+		require.Equal(t, "v="+strconv.Quote(e.String()), loggedText(v))
+		require.JSONEq(t, eventJSON, loggedJSON(v))
+		require.Equal(t, e.String(), fmt.Sprint(v))
+		require.NotImplements(t, (*slog.LogValuer)(nil), v)
+		require.NotImplements(t, (*encoding.TextMarshaler)(nil), v)
 	}
 }
 
@@ -100,7 +120,9 @@ func TestLogNamesAreThoseOfJSON(t *testing.T) {
 	t.Parallel()
 	var values []any
 	for _, s := range jsonSamples {
-		values = append(values, s.value)
+		if v, ok := s.value.(slog.LogValuer); ok {
+			values = append(values, v)
+		}
 	}
 	for _, file := range goldenFiles(t) {
 		r := readRecord(t, file)

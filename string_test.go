@@ -27,7 +27,7 @@ func TestFlowString(t *testing.T) {
 			f.ProtoInfo.SCTP = &conntrack.ProtoInfoSCTP{State: conntrack.SCTPStateCookieWait}
 		}),
 		"dccp 192.0.2.1:40000 > 192.0.2.2:443 OPEN SEEN_REPLY|ASSURED 300s": flow(33, func(f *conntrack.Flow) {
-			f.ProtoInfo.DCCP = &conntrack.ProtoInfoDCCP{State: conntrack.DCCPStateOpen}
+			f.ProtoInfo.DCCP = &conntrack.ProtoInfoDCCP{State: 4}
 		}),
 		"udp 192.0.2.1:40000 > 192.0.2.2:443 SEEN_REPLY|ASSURED 300s translated to 192.0.2.1:40000 > 198.51.100.7:8443": flow(17, func(f *conntrack.Flow) {
 			f.TupleReply.IP.SourceAddress, f.TupleReply.Proto.SourcePort = netip.MustParseAddr("198.51.100.7"), 8443

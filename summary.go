@@ -1,7 +1,6 @@
 package conntrack
 
 import (
-	"fmt"
 	"math"
 	"math/bits"
 	"net/netip"
@@ -93,16 +92,7 @@ func (t Tuple) FiveTuple() FiveTuple {
 	return k
 }
 
-// String returns k as tcp 192.0.2.1:40000 > 192.0.2.2:443, or as
-// icmp 192.0.2.1 > 192.0.2.2 type 8 code 0 id 4660.
-func (k FiveTuple) String() string {
-	if k.Protocol == ProtocolICMP || k.Protocol == ProtocolICMPv6 {
-		typeCode := k.Destination.Port()
-		return fmt.Sprintf("%s %s > %s type %d code %d id %d", k.Protocol,
-			k.Source.Addr(), k.Destination.Addr(), typeCode>>8, typeCode&0xff, k.Source.Port())
-	}
-	return fmt.Sprintf("%s %s > %s", k.Protocol, k.Source, k.Destination)
-}
+func (k FiveTuple) isICMP() bool { return k.Protocol == ProtocolICMP || k.Protocol == ProtocolICMPv6 }
 
 // Client returns where the flow's first packet came from. The original direction
 // says so.
@@ -177,50 +167,48 @@ func between(start, stop time.Time) (d time.Duration, ok bool) {
 	return max(0, stop.Sub(start)), true
 }
 
-// A Direction is the way that a flow goes, as seen from a network.
-type Direction uint8
+// A Bound is which way a flow goes, as seen from a network. The zero Bound is that
+// of a flow that lacks one of its tuples.
+type Bound uint8
 
 const (
-	// DirectionUnknown: the flow lacks one of its tuples.
-	DirectionUnknown Direction = iota
-	// DirectionInbound: from elsewhere into the network.
-	DirectionInbound
-	// DirectionOutbound: from the network to elsewhere.
-	DirectionOutbound
-	// DirectionInternal: within the network.
-	DirectionInternal
-	// DirectionForwarded: neither end is in the network.
-	DirectionForwarded
+	Inbound   Bound = 1 + iota // from elsewhere into the network
+	Outbound                   // from the network to elsewhere
+	Internal                   // within the network
+	Forwarded                  // neither end is in the network
 )
 
-var directionNames = []string{
-	DirectionUnknown:   "unknown",
-	DirectionInbound:   "inbound",
-	DirectionOutbound:  "outbound",
-	DirectionInternal:  "internal",
-	DirectionForwarded: "forwarded",
-}
+var boundNames = []string{"unknown", "inbound", "outbound", "internal", "forwarded"}
 
-// String returns the direction in lower case, such as inbound.
-func (d Direction) String() string { return nameOf(directionNames, d) }
+// String returns inbound, outbound, internal, forwarded, or unknown for the zero
+// Bound.
+func (b Bound) String() string { return nameOrNumber(b) }
 
-// Direction returns the way that f goes as seen from the network that has the
-// given prefixes. What counts is the ends that the flow really has, Client and
-// Server: a connection to a public address that is translated into one of the
-// network is inbound, whether or not the public address is among the prefixes.
-func (f *Flow) Direction(local []netip.Prefix) Direction {
+func (b Bound) name() string { return nameIn(boundNames, b) }
+
+// MarshalText returns the text of String.
+func (b Bound) MarshalText() ([]byte, error) { return []byte(b.String()), nil }
+
+// UnmarshalText sets b to the Bound that MarshalText wrote, in any case.
+func (b *Bound) UnmarshalText(text []byte) error { return parseName(b, "bound", boundNames, text) }
+
+// Bound returns which way f goes as seen from the network that has the given
+// prefixes. What counts is the ends that the flow really has, Client and Server: a
+// connection to a public address that is translated into one of the network is
+// inbound, whether or not the public address is among the prefixes.
+func (f *Flow) Bound(local []netip.Prefix) Bound {
 	if !f.hasBothTuples() {
-		return DirectionUnknown
+		return 0
 	}
 	switch from, to := contain(local, f.Client().Addr()), contain(local, f.Server().Addr()); {
 	case from && to:
-		return DirectionInternal
+		return Internal
 	case from:
-		return DirectionOutbound
+		return Outbound
 	case to:
-		return DirectionInbound
+		return Inbound
 	}
-	return DirectionForwarded
+	return Forwarded
 }
 
 func contain(prefixes []netip.Prefix, addr netip.Addr) bool {

@@ -3,6 +3,7 @@ package conntrack
 import (
 	"math"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -68,8 +69,8 @@ func TestFiveTuple(t *testing.T) {
 			"icmp 192.0.2.1 > 192.0.2.2 type 8 code 0 id 4660"},
 		{icmpTuple(ProtocolICMPv6, "fd00::1", "fd00::2", 129, 1),
 			FiveTuple{ProtocolICMPv6, netip.MustParseAddrPort("[fd00::1]:1"), netip.MustParseAddrPort("[fd00::2]:33024")},
-			"icmpv6 fd00::1 > fd00::2 type 129 code 0 id 1"},
-		{Tuple{}, FiveTuple{}, "0 invalid AddrPort > invalid AddrPort"},
+			"ipv6-icmp fd00::1 > fd00::2 type 129 code 0 id 1"},
+		{Tuple{}, FiveTuple{}, "0 invalid IP:0 > invalid IP:0"},
 	} {
 		require.Equal(t, test.want, test.tuple.FiveTuple())
 		require.Equal(t, test.text, test.want.String())
@@ -81,6 +82,77 @@ func TestFiveTuple(t *testing.T) {
 	seen[zoned.FiveTuple()]++
 	seen[tcp.Reverse().FiveTuple()]++
 	require.Equal(t, map[FiveTuple]int{tcp.FiveTuple(): 2, tcp.Reverse().FiveTuple(): 1}, seen)
+}
+
+// TestTupleText reads back what a Tuple and its FiveTuple are as text.
+func TestTupleText(t *testing.T) {
+	t.Parallel()
+	zoned := tcpTuple("[fe80::1]:1", "[::ffff:192.0.2.2]:65535")
+	zoned.Zone = 65535
+	ping := icmpTuple(ProtocolICMPv6, "fd00::1", "fd00::2", 128, 4660)
+	ping.Proto.ICMPv6, ping.Proto.ICMPCode, ping.Zone = true, 255, 7
+	for _, test := range []struct {
+		tuple Tuple
+		text  string
+	}{
+		{tcpTuple("192.0.2.1:40000", "192.0.2.2:443"), "tcp 192.0.2.1:40000 > 192.0.2.2:443"},
+		{zoned, "tcp [fe80::1]:1 > [::ffff:192.0.2.2]:65535 zone 65535"},
+		{ping, "ipv6-icmp fd00::1 > fd00::2 type 128 code 255 id 4660 zone 7"},
+		{Tuple{}, "0 invalid IP:0 > invalid IP:0"},
+		{Tuple{Proto: ProtoTuple{Protocol: 253, DestinationPort: 9}}, "253 invalid IP:0 > invalid IP:9"},
+		{Tuple{Proto: ProtoTuple{Protocol: ProtocolICMP, ICMPv4: true, ICMPID: 1}}, "icmp invalid IP > invalid IP type 0 code 0 id 1"},
+	} {
+		text, err := test.tuple.MarshalText()
+		require.NoError(t, err)
+		require.Equal(t, test.text, string(text))
+		var tuple Tuple
+		require.NoError(t, tuple.UnmarshalText(text))
+		require.Equal(t, test.tuple, tuple)
+
+		key := test.tuple.FiveTuple()
+		text, err = key.MarshalText()
+		require.NoError(t, err)
+		require.Equal(t, key.String(), string(text))
+		var again FiveTuple
+		require.NoError(t, again.UnmarshalText(text))
+		require.Equal(t, key, again)
+	}
+
+	for _, bad := range []string{
+		"", "tcp", "tcp 192.0.2.1:1", "tcp 192.0.2.1:1 192.0.2.2:2", "tcp 192.0.2.1 > 192.0.2.2:2", "tcp 192.0.2.1:1 > 192.0.2.2",
+		"tcp 192.0.2.1:1 > 192.0.2.2:65536", "tpc 192.0.2.1:1 > 192.0.2.2:2", "icmp 192.0.2.1:1 > 192.0.2.2:2",
+		"icmp 192.0.2.1 > 192.0.2.2 type 8 code 0", "icmp 192.0.2.1 > 192.0.2.2 type 256 code 0 id 1",
+		"icmp 192.0.2.1 > 192.0.2.2 type 8 code 0 id 1 ", "tcp 192.0.2.1:1 > 192.0.2.2:2 zone", "tcp invalid IP:x > 192.0.2.2:2",
+		"tcp 192.0.2.1:1 > 192.0.2.2:2 zone 65536", "tcp 192.0.2.1:1 > 192.0.2.2:2 zone 1 zone 2",
+	} {
+		tuple := zoned
+		require.Error(t, tuple.UnmarshalText([]byte(bad)), "%q", bad)
+		require.Equal(t, zoned, tuple)
+	}
+	key := zoned.FiveTuple()
+	require.Less(t, len(key.UnmarshalText([]byte("tcp "+strings.Repeat("1", 1<<20)+" > x")).Error()), 400)
+	require.ErrorContains(t, key.UnmarshalText([]byte("tcp 192.0.2.1 > x")), `"tcp 192.0.2.1 > x" is no five-tuple`)
+	require.Equal(t, zoned.FiveTuple(), key)
+}
+
+// FuzzTupleText reads anything. What can be read is the same after it was written.
+func FuzzTupleText(f *testing.F) {
+	for _, text := range []string{
+		"tcp 192.0.2.1:40000 > [fd00::1%eth0]:443 zone 7", "icmp 192.0.2.1 > 192.0.2.2 type 8 code 0 id 4660",
+		"0x2f invalid IP:0 > invalid IP:1",
+	} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		var read, again Tuple
+		if read.UnmarshalText(text) != nil {
+			return
+		}
+		text, err := read.MarshalText()
+		require.NoError(t, err)
+		require.NoError(t, again.UnmarshalText(text), "%s", text)
+		require.Equal(t, read, again, "%s", text)
+	})
 }
 
 func TestFlowTranslated(t *testing.T) {
@@ -172,35 +244,35 @@ func TestFlowTimes(t *testing.T) {
 	require.InDelta(t, time.Hour, age, float64(time.Minute))
 }
 
-func TestFlowDirection(t *testing.T) {
+func TestFlowBound(t *testing.T) {
 	t.Parallel()
 	local := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")}
 	const inside, inside2, outside, outside2 = "10.0.0.1:1", "10.0.0.2:2", "192.0.2.1:3", "192.0.2.2:4"
 	for _, test := range []struct {
 		name string
 		flow Flow
-		want Direction
+		want Bound
 	}{
-		{"inbound", Flow{TupleOrig: tcpTuple(outside, inside), TupleReply: tcpTuple(inside, outside)}, DirectionInbound},
-		{"inbound by destination NAT", Flow{TupleOrig: tcpTuple(outside, outside2), TupleReply: tcpTuple(inside, outside)}, DirectionInbound},
-		{"outbound", Flow{TupleOrig: tcpTuple(inside, outside), TupleReply: tcpTuple(outside, inside)}, DirectionOutbound},
-		{"outbound by source NAT", Flow{TupleOrig: tcpTuple(inside, outside), TupleReply: tcpTuple(outside, outside2)}, DirectionOutbound},
-		{"internal", Flow{TupleOrig: tcpTuple(inside, inside2), TupleReply: tcpTuple(inside2, inside)}, DirectionInternal},
-		{"internal by a public address", Flow{TupleOrig: tcpTuple(inside, outside), TupleReply: tcpTuple(inside2, outside)}, DirectionInternal},
-		{"forwarded", Flow{TupleOrig: tcpTuple(outside, outside2), TupleReply: tcpTuple(outside2, outside)}, DirectionForwarded},
-		{"IPv6", Flow{TupleOrig: tcpTuple("[fd00::1]:1", "[2001:db8::1]:2"), TupleReply: tcpTuple("[2001:db8::1]:2", "[fd00::1]:1")}, DirectionOutbound},
-		{"one tuple", Flow{TupleOrig: tcpTuple(inside, outside)}, DirectionUnknown},
+		{"inbound", Flow{TupleOrig: tcpTuple(outside, inside), TupleReply: tcpTuple(inside, outside)}, Inbound},
+		{"inbound by destination NAT", Flow{TupleOrig: tcpTuple(outside, outside2), TupleReply: tcpTuple(inside, outside)}, Inbound},
+		{"outbound", Flow{TupleOrig: tcpTuple(inside, outside), TupleReply: tcpTuple(outside, inside)}, Outbound},
+		{"outbound by source NAT", Flow{TupleOrig: tcpTuple(inside, outside), TupleReply: tcpTuple(outside, outside2)}, Outbound},
+		{"internal", Flow{TupleOrig: tcpTuple(inside, inside2), TupleReply: tcpTuple(inside2, inside)}, Internal},
+		{"internal by a public address", Flow{TupleOrig: tcpTuple(inside, outside), TupleReply: tcpTuple(inside2, outside)}, Internal},
+		{"forwarded", Flow{TupleOrig: tcpTuple(outside, outside2), TupleReply: tcpTuple(outside2, outside)}, Forwarded},
+		{"IPv6", Flow{TupleOrig: tcpTuple("[fd00::1]:1", "[2001:db8::1]:2"), TupleReply: tcpTuple("[2001:db8::1]:2", "[fd00::1]:1")}, Outbound},
+		{"one tuple", Flow{TupleOrig: tcpTuple(inside, outside)}, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			require.Equal(t, test.want, test.flow.Direction(local))
+			require.Equal(t, test.want, test.flow.Bound(local))
 		})
 	}
 	f := Flow{TupleOrig: tcpTuple(inside, outside), TupleReply: tcpTuple(outside, inside)}
-	require.Equal(t, DirectionForwarded, f.Direction(nil))
+	require.Equal(t, Forwarded, f.Bound(nil))
 
-	for d, name := range map[Direction]string{
-		DirectionUnknown: "unknown", DirectionInbound: "inbound", DirectionOutbound: "outbound",
-		DirectionInternal: "internal", DirectionForwarded: "forwarded", 99: "99",
+	for d, name := range map[Bound]string{
+		0: "unknown", Inbound: "inbound", Outbound: "outbound",
+		Internal: "internal", Forwarded: "forwarded", 99: "99",
 	} {
 		require.Equal(t, name, d.String())
 	}

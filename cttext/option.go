@@ -476,12 +476,12 @@ func (r *optionReader) readStatus(value string) error {
 		if strings.HasPrefix(name, "!") {
 			name, into = name[1:], &r.unset
 		} else if name == "UNREPLIED" {
-			name, into = conntrack.StatusSeenReply.String(), &r.unset
+			name, into = flagName(conntrack.StatusSeenReply), &r.unset
 		}
 		if strings.EqualFold(name, noStatus) {
 			continue
 		}
-		i := slices.IndexFunc(statusFlags, func(f conntrack.StatusFlag) bool { return strings.EqualFold(f.String(), name) })
+		i := slices.IndexFunc(statusFlags, func(f conntrack.StatusFlag) bool { return strings.EqualFold(flagName(f), name) })
 		if i < 0 {
 			return errNoFlag
 		}
@@ -551,11 +551,10 @@ func (r *optionReader) readRole(value string) error {
 	if r.info.DCCP == nil {
 		r.info.DCCP = new(conntrack.ProtoInfoDCCP)
 	}
-	for role := range uint8(conntrack.DCCPRoleServer + 1) {
-		if conntrack.DCCPRole(role).String() == value {
-			r.info.DCCP.Role = role
-			return nil
-		}
+	role := slices.Index(dccpRoles[:], value)
+	if role >= 0 {
+		r.info.DCCP.Role = uint8(role)
+		return nil
 	}
 	return errors.New("neither client nor server")
 }

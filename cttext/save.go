@@ -110,8 +110,8 @@ func (l *flowLine) appendSavedInfo(b []byte, number uint8) []byte {
 		b = appendUint(b, "--reply-vtag ", uint64(savedVTag(sctp.VTagReply)))
 	case number == conntrack.ProtocolDCCP && dccp != nil && (!gone || dccp.Role != 0):
 		role := unnamed
-		if dccp.Role <= conntrack.DCCPRoleServer {
-			role = conntrack.DCCPRole(dccp.Role).String()
+		if int(dccp.Role) < len(dccpRoles) {
+			role = dccpRoles[dccp.Role]
 		}
 		b = appendWord(b, "--role ", role)
 	}
@@ -138,12 +138,15 @@ var savedStatus = [...]conntrack.StatusFlag{
 // noStatus is the name of no flag.
 const noStatus = "UNSET"
 
+// flagName returns the name of one flag.
+func flagName(f conntrack.StatusFlag) string { return conntrack.Status{Value: f}.String() }
+
 func appendSavedStatus(b []byte, status conntrack.StatusFlag) []byte {
 	b = append(b, "-u "...)
 	start := len(b)
 	for _, flag := range savedStatus {
 		if status&flag != 0 {
-			b = append(append(b, flag.String()...), ',')
+			b = append(append(b, flagName(flag)...), ',')
 		}
 	}
 	if len(b) == start {

@@ -28,7 +28,7 @@ var protocols = [256]*protocol{
 	conntrack.ProtocolUDP: {name: "udp", words: portWords},
 	conntrack.ProtocolDCCP: {
 		name: "dccp", words: portWords,
-		states: conntrack.DCCPStateInvalid + 1, saved: conntrack.DCCPStateInvalid + 1,
+		states: dccpStates, saved: dccpStates,
 		stateName: func(s uint8) string { return conntrack.DCCPState(s).String() },
 	},
 	conntrack.ProtocolGRE:    {name: "gre", words: keyWords},
@@ -40,6 +40,12 @@ var protocols = [256]*protocol{
 	},
 	conntrack.ProtocolUDPLite: {name: "udplite", words: portWords},
 }
+
+// dccpStates is how many states there are (enum ct_dccp_states).
+const dccpStates = 10
+
+// dccpRoles are the names of the roles (enum ct_dccp_roles).
+var dccpRoles = [...]string{"client", "server"}
 
 // wordsOf returns the words that tuples of a protocol have.
 func wordsOf(number uint8) []tupleWord {

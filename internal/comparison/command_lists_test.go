@@ -382,7 +382,7 @@ func TestConntrackListsCreated(t *testing.T) {
 }
 
 func setDCCP(f *conntrack.Flow) {
-	f.ProtoInfo.DCCP = &conntrack.ProtoInfoDCCP{State: conntrack.DCCPStateOpen, Role: conntrack.DCCPRoleServer, HandshakeSeq: 5}
+	f.ProtoInfo.DCCP = &conntrack.ProtoInfoDCCP{State: 4 /* OPEN */, Role: 1 /* server */, HandshakeSeq: 5}
 }
 
 func natTo(s string) conntrack.NATRange {

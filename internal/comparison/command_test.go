@@ -323,6 +323,9 @@ func protocolName(t *conntrack.Tuple) string {
 	if p := t.Proto; !p.ICMPv4 && !p.ICMPv6 && !hasKeys(t) && !hasPorts(t) {
 		return "unknown"
 	}
+	if t.Proto.Protocol == conntrack.ProtocolICMPv6 {
+		return "icmpv6"
+	}
 	return conntrack.Protocol(t.Proto.Protocol).String()
 }
 
