@@ -13,13 +13,14 @@ import (
 //
 // The Flow has only a part of what the kernel knows of the flow:
 //
-//   - ID, Status, Zone, Mark and the tuples but TupleMaster are in all events.
-//   - EventNew has what else the flow began with, but no counters, Timestamp or Use.
-//   - EventUpdate has the Timeout besides, and what else has changed, but no
-//     counters, Timestamp or Use.
+//   - All events have ID, Status, Zone, Mark, TupleOrig and TupleReply.
+//   - EventNew has Timeout and whatever else the flow began with, but no counters, no
+//     Timestamp and no Use.
+//   - EventUpdate has Timeout and whatever else has changed, but no counters, no
+//     Timestamp and no Use.
 //   - EventDestroy has the last counters and the Timestamp, if the kernel keeps them
-//     (sysctls net.netfilter.nf_conntrack_acct and nf_conntrack_timestamp), and of
-//     ProtoInfo the TCP state.
+//     (sysctls net.netfilter.nf_conntrack_acct and nf_conntrack_timestamp), but no
+//     Labels and no Helper, and of ProtoInfo the TCP state alone.
 //
 // So [Flow.Counted] is false for new and updated flows. A program that keeps flows
 // must merge an event into what it has: after live[k] = *ev.Flow, the counters that

@@ -365,7 +365,7 @@ func TestEventsNotJoined(t *testing.T) {
 // Drained is called when all that is queued was passed, and not in between.
 func TestEventsDrained(t *testing.T) {
 	t.Parallel()
-	const n = 300
+	const n = 200
 	tests := []struct {
 		name   string
 		joined int // flows that are created before the loop begins

@@ -101,6 +101,7 @@ func TestListenEvent(t *testing.T) {
 	// beginning but at the end.
 	want := with(f, func(f *conntrack.Flow) { f.ID = get(t, c, *f).ID })
 	got := next(conntrack.EventNew)
+	require.False(t, got.Counted())
 	require.InDelta(t, want.Timeout, got.Timeout, 1, "what is left of it")
 	got.Timeout = want.Timeout
 	require.Equal(t, want, got)
@@ -114,11 +115,14 @@ func TestListenEvent(t *testing.T) {
 	there := get(t, c, f)
 	require.NoError(t, c.Delete(f))
 	got = next(conntrack.EventDestroy)
+	require.True(t, got.Counted())
+	require.Empty(t, got.Labels)
+	require.Empty(t, got.Helper)
 	require.True(t, got.Status.Dying())
 	require.Equal(t, there.ID, got.ID)
 	require.Equal(t, there.Mark, got.Mark)
 	require.Equal(t, there.Zone, got.Zone)
-	require.Equal(t, uint8(tcpEstablished), got.ProtoInfo.TCP.State)
+	require.Equal(t, &conntrack.ProtoInfoTCP{State: tcpEstablished}, got.ProtoInfo.TCP)
 	require.True(t, got.CountersReply.Direction)
 	require.Equal(t, there.Timestamp.Start, got.Timestamp.Start)
 	require.WithinRange(t, got.Timestamp.Stop, got.Timestamp.Start, time.Now())
