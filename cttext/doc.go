@@ -13,5 +13,5 @@
 //
 // Lines do not show all of a flow. JSON does: see conntrack.Flow.MarshalJSON.
 //
-// The format is that of conntrack-tools 1.4.9. Version 1.4.7 prints the same.
+// The format is that of conntrack-tools 1.4.9; version 1.4.7 prints the same.
 package cttext

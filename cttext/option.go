@@ -463,10 +463,26 @@ func (r *optionReader) readMark(value string) error {
 	return err
 }
 
-// statusFlags are the flags that -u has.
-var statusFlags = []conntrack.StatusFlag{
-	conntrack.StatusExpected, conntrack.StatusSeenReply, conntrack.StatusAssured, conntrack.StatusFixedTimeout,
-	conntrack.StatusOffload, conntrack.StatusHWOffload,
+// statusNames are the flags that -u has.
+var statusNames = func() map[string]conntrack.StatusFlag {
+	names := map[string]conntrack.StatusFlag{noStatus: 0}
+	for _, f := range []conntrack.StatusFlag{
+		conntrack.StatusExpected, conntrack.StatusSeenReply, conntrack.StatusAssured, conntrack.StatusFixedTimeout,
+		conntrack.StatusOffload, conntrack.StatusHWOffload,
+	} {
+		names[flagName(f)] = f
+	}
+	return names
+}()
+
+// findStatus returns the flag of that name. The case does not matter.
+func findStatus(name string) (flag conntrack.StatusFlag, ok bool) {
+	for n, flag := range statusNames {
+		if strings.EqualFold(n, name) {
+			return flag, true
+		}
+	}
+	return 0, false
 }
 
 // readStatus reads the names of flags, with commas between them.
@@ -478,14 +494,11 @@ func (r *optionReader) readStatus(value string) error {
 		} else if name == "UNREPLIED" {
 			name, into = flagName(conntrack.StatusSeenReply), &r.unset
 		}
-		if strings.EqualFold(name, noStatus) {
-			continue
-		}
-		i := slices.IndexFunc(statusFlags, func(f conntrack.StatusFlag) bool { return strings.EqualFold(flagName(f), name) })
-		if i < 0 {
+		flag, ok := findStatus(name)
+		if !ok {
 			return errNoFlag
 		}
-		*into |= statusFlags[i]
+		*into |= flag
 	}
 	return nil
 }

@@ -455,16 +455,6 @@ func savedPart(f conntrack.Flow) conntrack.Flow {
 	return saved
 }
 
-func TestAllocations(t *testing.T) {
-	f, err := plain.ParseFlow(conntrackLines[1].line)
-	require.NoError(t, err)
-	require.LessOrEqual(t, testing.AllocsPerRun(100, func() { _ = plain.Flow(&f) }), 1.0)
-	b := make([]byte, 0, 1024)
-	for _, o := range []cttext.Options{{}, {Save: true}, {Extended: true, ID: true, KTimestamp: true, Timestamp: true, Labels: textLabels}} {
-		require.Zero(t, testing.AllocsPerRun(100, func() { b = o.AppendFlow(b[:0], &f) }))
-	}
-}
-
 func BenchmarkFlow(b *testing.B) {
 	f, err := plain.ParseFlow(conntrackLines[1].line)
 	require.NoError(b, err)
