@@ -136,7 +136,7 @@ func (h *Helper) marshal(e *nfnl.Encoder) {
 	e.End(help)
 }
 
-func (p *ProtoInfo) filled() bool { return p.TCP != nil || p.DCCP != nil || p.SCTP != nil }
+func (p ProtoInfo) filled() bool { return p.TCP != nil || p.DCCP != nil || p.SCTP != nil }
 
 func (p *ProtoInfo) unmarshal(b []byte, s *slab) error {
 	var d nfnl.Decoder
@@ -156,12 +156,35 @@ func (p *ProtoInfo) unmarshal(b []byte, s *slab) error {
 	return d.Err(ctaProtoInfoNames)
 }
 
-// marshal appends p. TCP flags without a mask get tcpMask.
-func (p *ProtoInfo) marshal(e *nfnl.Encoder, tcpMask uint8) {
+// forNew returns p as a new flow is to have it. One that came from the kernel has
+// its TCP flags without a mask: all of them are to be set.
+func (p ProtoInfo) forNew() ProtoInfo {
+	if p.TCP != nil {
+		tcp := *p.TCP
+		tcp.OriginalFlags = withMask(tcp.OriginalFlags)
+		tcp.ReplyFlags = withMask(tcp.ReplyFlags)
+		p.TCP = &tcp
+	}
+	return p
+}
+
+// withMask returns TCP flags with a mask of all of them if they have none.
+func withMask(flags uint16) uint16 {
+	if flags != 0 && uint8(flags) == 0 {
+		flags |= 0xff
+	}
+	return flags
+}
+
+// marshal appends p, if it holds anything.
+func (p ProtoInfo) marshal(e *nfnl.Encoder) {
+	if !p.filled() {
+		return
+	}
 	info := e.Nest(ctaProtoInfo)
 	switch {
 	case p.TCP != nil:
-		p.TCP.marshal(e, tcpMask)
+		p.TCP.marshal(e)
 	case p.DCCP != nil:
 		p.DCCP.marshal(e)
 	case p.SCTP != nil:
@@ -197,7 +220,7 @@ func (t *ProtoInfoTCP) unmarshal(b []byte) error {
 	return d.Err(ctaProtoInfoTCPNames)
 }
 
-func (t *ProtoInfoTCP) marshal(e *nfnl.Encoder, mask uint8) {
+func (t *ProtoInfoTCP) marshal(e *nfnl.Encoder) {
 	tcp := e.Nest(ctaProtoInfoTCP)
 	e.Uint8(ctaProtoInfoTCPState, t.State)
 	if t.OriginalWindowScale != 0 || t.ReplyWindowScale != 0 {
@@ -205,20 +228,12 @@ func (t *ProtoInfoTCP) marshal(e *nfnl.Encoder, mask uint8) {
 		e.Uint8(ctaProtoInfoTCPWScaleReply, t.ReplyWindowScale)
 	}
 	if t.OriginalFlags != 0 {
-		e.Uint16(ctaProtoInfoTCPFlagsOriginal, masked(t.OriginalFlags, mask))
+		e.Uint16(ctaProtoInfoTCPFlagsOriginal, t.OriginalFlags)
 	}
 	if t.ReplyFlags != 0 {
-		e.Uint16(ctaProtoInfoTCPFlagsReply, masked(t.ReplyFlags, mask))
+		e.Uint16(ctaProtoInfoTCPFlagsReply, t.ReplyFlags)
 	}
 	e.End(tcp)
-}
-
-// masked returns flags with mask if they have none.
-func masked(flags uint16, mask uint8) uint16 {
-	if uint8(flags) == 0 {
-		flags |= uint16(mask)
-	}
-	return flags
 }
 
 func (p *ProtoInfoDCCP) unmarshal(b []byte) error {

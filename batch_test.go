@@ -30,6 +30,7 @@ func requireBatchError(t *testing.T, err error, total int) map[int]error {
 	for _, e := range batch.Failed {
 		require.Greater(t, e.Index, last, "in the order of the batch")
 		last = e.Index
+		require.NotZero(t, e.Tuple)
 		failed[e.Index] = e.Err
 	}
 	return failed
@@ -95,7 +96,7 @@ func TestBatchFailures(t *testing.T) {
 			require.ErrorIs(t, failed[i], err)
 		}
 	}
-	require.Contains(t, err.Error(), "create flow: 13 of 1000 failed, the first: flow 0: ")
+	require.Contains(t, err.Error(), "create flow: 13 of 1000 failed, the first: flow 0 <udp, Src: 10.1.0.0:1000, Dst: 10.0.0.2:53>: flow exists")
 	stats, err := c.StatsGlobal()
 	require.NoError(t, err)
 	require.EqualValues(t, n-5, stats.Entries)
@@ -221,7 +222,7 @@ func TestDeleteFuncMeanwhile(t *testing.T) {
 			require.NoError(t, c.Delete(*f))
 			create(t, c, with(*f, func(f *conntrack.Flow) { f.Mark = 1 }))
 			// In the same memory it gets the same ID, and is taken for the same.
-			if get(t, c, *f).ID != f.ID {
+			if get(t, c, conntrack.Flow{TupleOrig: f.TupleOrig}).ID != f.ID {
 				replaced++
 			}
 		}

@@ -371,7 +371,7 @@ func TestOpError(t *testing.T) {
 	require.ErrorAs(t, err, &nl)
 	require.Equal(t, unix.ENOENT, nl.Err)
 	require.ErrorIs(t, err, fs.ErrNotExist)
-	require.EqualError(t, err, "conntrack: delete flow <tcp, Src: 127.0.0.2:40000, Dst: 127.0.0.1:8080>: netlink receive: no such file or directory")
+	require.EqualError(t, err, "conntrack: delete flow <tcp, Src: 127.0.0.2:40000, Dst: 127.0.0.1:8080>: no such flow")
 
 	_, err = c.Get(conntrack.Flow{TupleReply: f.TupleReply})
 	require.ErrorAs(t, err, &op)

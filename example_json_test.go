@@ -122,7 +122,7 @@ func ExampleFlow_Direction() {
 	local := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
 	bytes := make(map[conntrack.Direction]uint64)
 	for _, f := range []conntrack.Flow{forwardedWeb(), forwardedWeb()} {
-		bytes[f.Direction(local)] += f.TotalBytes()
+		bytes[f.Direction(local)] += f.CountersOrig.Bytes + f.CountersReply.Bytes
 	}
 	fmt.Println(bytes)
 	// Output: map[outbound:11240]

@@ -19,7 +19,7 @@ const (
 )
 
 // HasLabel reports whether label bit, from 0 to 127, is set in f.Labels.
-func (f *Flow) HasLabel(bit int) bool { return nfnl.Bit(f.Labels, bit) }
+func (f Flow) HasLabel(bit int) bool { return nfnl.Bit(f.Labels, bit) }
 
 // SetLabel sets label bit, from 0 to 127, in f.Labels, so that an Update with f
 // sets it in the kernel.
@@ -125,7 +125,7 @@ func (l LabelNames) known() LabelNames { return l[:min(len(l), labelBits)] }
 func (l LabelNames) append(b []byte, f *Flow) []byte {
 	first := true
 	for bit, name := range l.known() {
-		if name == "" || !f.HasLabel(bit) {
+		if name == "" || !nfnl.Bit(f.Labels, bit) {
 			continue
 		}
 		if !first {

@@ -68,7 +68,7 @@ func FuzzTextOfMessage(f *testing.F) {
 			return
 		}
 		var flow Flow
-		if flow.unmarshal(bytes.Clone(data[4:]), nil, nil) == nil {
+		if flow.unmarshal(bytes.Clone(data[4:]), nil) == nil {
 			requireFlowTextTells(t, flow)
 		}
 		var ex Expect

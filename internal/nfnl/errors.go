@@ -35,6 +35,11 @@ var (
 	// to be put into it: unix.ENOSPC on Linux.
 	ErrNoSpace error = errNoSpace
 
+	// ErrNotFound, ErrBusy and ErrNoMemory are unix.ENOENT, EBUSY and ENOMEM.
+	ErrNotFound error = errNotFound
+	ErrBusy     error = errBusy
+	ErrNoMemory error = errNoMemory
+
 	errEmptyRequest = errors.New("a request without a message")
 )
 

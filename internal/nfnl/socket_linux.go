@@ -27,6 +27,9 @@ const (
 	// errNoBufferSpace is what the kernel reports an overrun as.
 	errNoBufferSpace = unix.ENOBUFS
 	errNoSpace       = unix.ENOSPC
+	errNotFound      = unix.ENOENT
+	errBusy          = unix.EBUSY
+	errNoMemory      = unix.ENOMEM
 )
 
 // IsInvalid reports whether the kernel refused a request since it is malformed

@@ -5,6 +5,7 @@ package nfnl
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"runtime"
 	"syscall"
@@ -19,6 +20,9 @@ var (
 	errUnsupported   = fmt.Errorf("netlink on %s: %w", runtime.GOOS, errors.ErrUnsupported)
 	errNoBufferSpace = errors.New("no buffer space available")
 	errNoSpace       = errors.New("no space left")
+	errNotFound      = fs.ErrNotExist
+	errBusy          = errors.New("busy")
+	errNoMemory      = errors.New("out of memory")
 )
 
 func dialNetlink(*netlink.Config) (*netlink.Conn, error) { return nil, errUnsupported }
