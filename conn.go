@@ -7,6 +7,7 @@ import (
 
 	"github.com/mdlayher/netlink"
 	"github.com/ti-mo/conntrack/internal/nfnl"
+	"github.com/ti-mo/conntrack/netfilter"
 )
 
 // A Conn is a connection to the kernel's connection tracking, in one network
@@ -132,5 +133,22 @@ func (c *Conn) FlushFilter(f Filter) error {
 }
 
 func (c *Conn) flush(name string, k *kernelFilter) error {
-	return tableError(name, k.flush(func(r *request) error { return c.sockets.request.Do(&r.enc, nil) }))
+	return tableError(name, flushFamilies(k.family, func(family netfilter.ProtoFamily) error {
+		r := k.flushRequest(family)
+		defer r.free()
+		return c.sockets.request.Do(&r.enc, nil)
+	}))
+}
+
+// flushFamilies calls flush for a family. Linux 4.4 refuses to flush all families at
+// once: then it calls flush for each.
+func flushFamilies(family netfilter.ProtoFamily, flush func(netfilter.ProtoFamily) error) error {
+	err := flush(family)
+	if family != netfilter.ProtoUnspec || !nfnl.IsInvalid(err) {
+		return err
+	}
+	if flush(netfilter.ProtoIPv4) != nil {
+		return err
+	}
+	return flush(netfilter.ProtoIPv6)
 }

@@ -47,6 +47,12 @@ func calls() []call {
 		{"Update", func(c *conntrack.Conn) error { return c.Update(f) }},
 		{"CreateOrUpdate", func(c *conntrack.Conn) error { return c.CreateOrUpdate(f) }},
 		{"Delete", func(c *conntrack.Conn) error { return c.Delete(f) }},
+		{"GetBatch", func(c *conntrack.Conn) error {
+			for _, err := range c.GetBatch([]conntrack.Flow{f}) {
+				return err
+			}
+			return errors.New("no pair")
+		}},
 		{"UpdateFunc", func(c *conntrack.Conn) error {
 			_, err := c.UpdateFunc(context.Background(), conntrack.Filter{}, func(*conntrack.Flow) (conntrack.Flow, bool) {
 				return conntrack.Flow{}, false
@@ -294,6 +300,10 @@ func TestBadInput(t *testing.T) {
 		badFlow(name, "with reply of another family", with(good, func(f *conntrack.Flow) { f.TupleReply = good6.TupleReply }),
 			conntrack.ErrBadIPTuple, "family")
 	}
+	badFlow("Create", "without reply", with(good, func(f *conntrack.Flow) { f.TupleReply = conntrack.Tuple{} }),
+		conntrack.ErrNeedTuples, "a new one needs both")
+	badFlow("Create", "without original", with(good, func(f *conntrack.Flow) { f.TupleOrig = conntrack.Tuple{} }),
+		conntrack.ErrNeedTuples, "a new one needs both")
 	badFlow("Create", "without timeout", with(good, func(f *conntrack.Flow) { f.Timeout = 0 }), conntrack.ErrNeedTimeout, "timeout")
 	badFlow("Update", "with master", with(good, func(f *conntrack.Flow) { f.TupleMaster = tuple }), conntrack.ErrUpdateMaster, "TupleMaster")
 	for _, name := range []string{"Create", "Update"} {

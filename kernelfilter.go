@@ -164,25 +164,6 @@ func (k *kernelFilter) dumpRequest(typ nfnl.MessageType) *request {
 	return r
 }
 
-// flush removes what k selects, by requests that do carries out.
-func (k *kernelFilter) flush(do func(*request) error) error {
-	err := k.flushFamily(k.family, do)
-	if k.family != netfilter.ProtoUnspec || !nfnl.IsInvalid(err) {
-		return err
-	}
-	// Linux 4.4 refuses to flush all families at once.
-	if k.flushFamily(netfilter.ProtoIPv4, do) != nil {
-		return err
-	}
-	return k.flushFamily(netfilter.ProtoIPv6, do)
-}
-
-func (k *kernelFilter) flushFamily(family netfilter.ProtoFamily, do func(*request) error) error {
-	r := k.flushRequest(family)
-	defer r.free()
-	return do(r)
-}
-
 // flushRequest returns the request for a flush of a family.
 func (k *kernelFilter) flushRequest(family netfilter.ProtoFamily) *request {
 	r := newRequest()
