@@ -276,15 +276,20 @@ func (b *batch) send() {
 		return
 	}
 	if err := b.c.sockets.request.DoBatch(&b.enc, b.onFailure); err != nil {
-		// What became of the others is not known.
-		for i := range b.sent {
-			if p := &b.sent[i]; !p.refused {
-				b.fail(p, err)
-			}
-		}
+		b.failRest(err)
 	}
 	b.enc.Reset()
 	b.sent = b.sent[:0]
+}
+
+// failRest makes err the error of those flows that the kernel is not known to have
+// refused: what became of them is not known.
+func (b *batch) failRest(err error) {
+	for i := range b.sent {
+		if p := &b.sent[i]; !p.refused {
+			b.fail(p, err)
+		}
+	}
 }
 
 // refused notes that the kernel refused the i'th message.

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/ti-mo/conntrack/internal/nfnl"
 	"github.com/ti-mo/conntrack/netfilter"
 )
 
@@ -135,4 +136,26 @@ func TestFlushFamilies(t *testing.T) {
 			require.Equal(t, tt.asked, asked)
 		})
 	}
+}
+
+// TestBatchFailsInTheMiddle lets receiving fail when two of four answers have come:
+// one that lets a flow fail, and one after which it is attempted in another way.
+func TestBatchFailsInTheMiddle(t *testing.T) {
+	t.Parallel()
+	f := NewFlow(ProtocolTCP, 0, netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2"), 1, 2, 3, 4)
+	b := &batch{op: opDelete}
+	for i := range 4 {
+		b.sent = append(b.sent, batchFlow{index: i, flow: &f, attempt: attempt{opDelete, f.key()}})
+	}
+	b.refused(1, unix.EBUSY)
+	b.refused(2, unix.ENOENT)
+	b.failRest(nfnl.ErrNoReply)
+
+	failed := make(map[int]error)
+	for _, e := range b.failed {
+		failed[e.index] = e.err
+	}
+	require.Len(t, b.failed, 3)
+	require.Equal(t, map[int]error{0: nfnl.ErrNoReply, 1: unix.EBUSY, 3: nfnl.ErrNoReply}, failed)
+	require.Equal(t, []batchFlow{{index: 2, flow: &f, attempt: attempt{opDelete, looseKey}, first: unix.ENOENT}}, b.waiting)
 }
