@@ -358,6 +358,7 @@ func TestGetBatch(t *testing.T) {
 	for name, setup := range map[string]func() error{
 		"default buffers":   func() error { return nil },
 		"tiny read buffer":  func() error { return c.SetReadBuffer(1) },
+		"small read buffer": func() error { return c.SetReadBuffer(20_000) },
 		"tiny write buffer": func() error { return errors.Join(c.SetReadBuffer(1<<18), c.SetWriteBuffer(1)) },
 	} {
 		require.NoError(t, setup())
