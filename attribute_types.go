@@ -16,8 +16,9 @@ type Helper struct {
 	Info []byte
 }
 
-// NoHelper is a Helper.Name with which an Update takes a flow's helper, and its
-// expectations, away.
+// NoHelper is a Helper.Name with which [Conn.Update] takes a flow's helper away, and
+// its expectations. Kernels from about 7.2 on refuse that: there a flow keeps its
+// helper until it is deleted.
 const NoHelper = "\x00"
 
 // ProtoInfo is what connection tracking knows about the state of a protocol
@@ -73,10 +74,10 @@ type Counter struct {
 }
 
 // Timestamp says when a flow began and ended (CTA_TIMESTAMP, Linux 2.6.38), if the
-// sysctl net.netfilter.nf_conntrack_timestamp was set when it began. Times are the
-// zero Time where the kernel gave none; a flow has an end only in its
-// EventDestroy. What it is overdue, some milliseconds, the kernel takes off the
-// end of a flow that timed out, so that it may lie before the start.
+// sysctl net.netfilter.nf_conntrack_timestamp was set when it began. A time that the
+// kernel did not give is the zero Time; only the flow of an [EventDestroy] has a Stop.
+// For a flow that timed out, the kernel subtracts how late it was reaped, some
+// milliseconds, so that Stop may precede Start.
 type Timestamp struct {
 	Start time.Time
 	Stop  time.Time

@@ -149,10 +149,10 @@ type batch struct {
 	careful bool
 	getter  *getter // nil until it is needed
 
-	waiting []batchFlow // to be encoded
-	spare   []batchFlow // room for waiting
-	sent    []batchFlow // in enc
-	tried   int         // how many flows were
+	waiting []batchFlow  // to be encoded
+	spare   []batchFlow  // room for waiting
+	sent    []*batchFlow // in enc
+	tried   int          // how many flows were
 	failed  []batchFailure
 
 	onFailure func(i int, err error)
@@ -179,9 +179,8 @@ func (c *Conn) newBatch(o op, n int) *batch {
 	b := &batch{request: newRequest(), c: c, op: o}
 	b.messages, b.bytes = c.sockets.request.MaxBatch()
 	b.messages = max(1, min(b.messages, n))
-	room := make([]batchFlow, 3*b.messages)
-	part := func(i int) []batchFlow { return room[i*b.messages : i*b.messages : (i+1)*b.messages] }
-	b.waiting, b.spare, b.sent = part(0), part(1), part(2)
+	b.waiting = make([]batchFlow, 0, b.messages)
+	b.sent = make([]*batchFlow, 0, b.messages)
 	b.onFailure = b.refused
 	return b
 }
@@ -215,6 +214,7 @@ func (b *batch) flush() {
 		b.send()
 		b.spare = now
 	}
+	b.waiting, b.spare = b.spare[:0], b.waiting
 }
 
 // look finds those flows that are to be looked at first, and drops those that are
@@ -267,7 +267,7 @@ func (b *batch) put(p *batchFlow) {
 		b.fail(p, err)
 		return
 	}
-	b.sent = append(b.sent, *p)
+	b.sent = append(b.sent, p)
 }
 
 // send sends what was encoded.
@@ -285,8 +285,8 @@ func (b *batch) send() {
 // failRest makes err the error of those flows that the kernel is not known to have
 // refused: what became of them is not known.
 func (b *batch) failRest(err error) {
-	for i := range b.sent {
-		if p := &b.sent[i]; !p.refused {
+	for _, p := range b.sent {
+		if !p.refused {
 			b.fail(p, err)
 		}
 	}
@@ -294,7 +294,7 @@ func (b *batch) failRest(err error) {
 
 // refused notes that the kernel refused the i'th message.
 func (b *batch) refused(i int, err error) {
-	p := &b.sent[i]
+	p := b.sent[i]
 	p.refused = true
 	next, again := p.attempt.next(p.flow, err)
 	if !again {

@@ -36,9 +36,9 @@ type Conn struct {
 // ignored: Listen and Events join groups. config.PID holds for the socket of
 // requests alone.
 //
-// Dial takes no other privilege, but what is done with the Conn does. Where
-// there is no netlink, the error satisfies errors.Is(err,
-// errors.ErrUnsupported).
+// Otherwise Dial takes no privilege, and so succeeds where the first request will
+// fail for lack of CAP_NET_ADMIN. Where there is no netlink, the error satisfies
+// errors.Is(err, errors.ErrUnsupported).
 func Dial(config *netlink.Config) (*Conn, error) {
 	if config != nil {
 		own := *config
@@ -114,11 +114,11 @@ func (c *Conn) Flush() error {
 	return c.flush("flush", &all)
 }
 
-// FlushFilter removes the flows that f selects. The zero Filter selects all of
-// them. A filter that contradicts itself gives ErrFilterSelectsNothing.
+// FlushFilter removes the flows that f selects. The zero Filter selects all of them. A
+// filter that contradicts itself gives [ErrFilterSelectsNothing].
 //
-// If the kernel is known to honour all of f, this is one request; else it is
-// DeleteFunc, whose notes then hold here too.
+// If the kernel is known to honour all of f, this is one request. If not, it is
+// [Conn.DeleteFunc], and what is said there holds here too.
 func (c *Conn) FlushFilter(f Filter) error {
 	const name = "flush with filter"
 	k, err := f.plan(true, c.has)

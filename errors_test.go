@@ -145,7 +145,7 @@ func TestBatchFailsInTheMiddle(t *testing.T) {
 	f := NewFlow(ProtocolTCP, 0, netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2"), 1, 2, 3, 4)
 	b := &batch{op: opDelete}
 	for i := range 4 {
-		b.sent = append(b.sent, batchFlow{index: i, flow: &f, attempt: attempt{opDelete, f.key()}})
+		b.sent = append(b.sent, &batchFlow{index: i, flow: &f, attempt: attempt{opDelete, f.key()}})
 	}
 	b.refused(1, unix.EBUSY)
 	b.refused(2, unix.ENOENT)

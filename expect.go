@@ -129,11 +129,7 @@ func (ex *Expect) marshalZone(e *nfnl.Encoder) {
 
 // marshalUnzoned appends t without its zone, which the kernel refuses in an
 // expectation.
-func (t *Tuple) marshalUnzoned(e *nfnl.Encoder, typ uint16) {
-	unzoned := *t
-	unzoned.Zone = 0
-	unzoned.marshal(e, typ)
-}
+func (t *Tuple) marshalUnzoned(e *nfnl.Encoder, typ uint16) { t.marshalIn(e, typ, 0) }
 
 // maxExpectTimeout is 24 days. The kernel multiplies seconds by the frequency of
 // its timer, in 32 bits: with 1000 Hz, what has more than 24.8 days ends at once.

@@ -15,8 +15,9 @@ type NAT struct {
 	Destination NATRange // CTA_NAT_DST
 }
 
-// A NATRange is the addresses and ports from which the kernel chooses one that
-// no other flow uses. They are of the flow's family; IPv6 takes Linux 3.7.
+// A NATRange is the addresses and ports from which the kernel chooses one that no
+// other flow uses. They are of the flow's family, and a mapped IPv4 address is taken
+// as IPv4. IPv6 takes Linux 3.7.
 type NATRange struct {
 	// The first and the last address. An invalid MaxAddr is MinAddr. Without
 	// MinAddr only ports are translated.
@@ -32,23 +33,26 @@ func NATTo(to netip.AddrPort) NATRange {
 	return NATRange{MinAddr: to.Addr(), MinPort: to.Port()}
 }
 
-// marshal appends n.
-func (n *NAT) marshal(e *nfnl.Encoder) {
-	if n.Source != (NATRange{}) {
-		n.Source.marshal(e, ctaNATSrc)
+// marshalTranslation appends the tuples of f, which is to be created, and what it is
+// to be translated into.
+func (f *Flow) marshalTranslation(e *nfnl.Encoder) error {
+	nat, reply, err := f.translation()
+	if err != nil {
+		return err
 	}
-	if n.Destination != (NATRange{}) {
-		n.Destination.marshal(e, ctaNATDst)
+	if nat.Source != (NATRange{}) {
+		nat.Source.marshal(e, ctaNATSrc)
 	}
+	if nat.Destination != (NATRange{}) {
+		nat.Destination.marshal(e, ctaNATDst)
+	}
+	return f.marshalTuples(e, &reply)
 }
 
 // translation returns what f, which is to be created, is to be translated into,
 // and its reply tuple before that.
 func (f *Flow) translation() (NAT, Tuple, error) {
-	switch {
-	case f.NAT == nil && f.Status.Value&StatusNATMask == 0:
-		return NAT{}, f.TupleReply, nil
-	case f.NAT == nil:
+	if f.NAT == nil {
 		nat, reply := f.translated()
 		return nat, reply, nil
 	}

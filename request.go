@@ -89,7 +89,7 @@ const unusedZone = 0xfffe
 // zone, nothing is certain, but asking in the zone of the original direction alone
 // leaves the replies of the default zone, where recent kernels look last.
 func (k key) marshal(e *nfnl.Encoder, f *Flow) {
-	orig, reply := f.TupleOrig, f.TupleReply
+	orig, reply := &f.TupleOrig, &f.TupleReply
 	switch {
 	case k == looseKey && orig.filled():
 		orig.marshal(e, ctaTupleOrig)
@@ -98,15 +98,19 @@ func (k key) marshal(e *nfnl.Encoder, f *Flow) {
 		reply.marshal(e, ctaTupleReply)
 		f.marshalZone(e)
 	case f.Zone|orig.Zone == 0:
-		orig.Zone = unusedZone
-		orig.marshal(e, ctaTupleReply)
+		orig.marshalIn(e, ctaTupleReply, unusedZone)
 	case f.Zone|reply.Zone == 0 && reply.filled():
-		reply.Zone = unusedZone
-		reply.marshal(e, ctaTupleOrig)
+		reply.marshalIn(e, ctaTupleOrig, unusedZone)
 	default:
-		orig.Zone = max(f.Zone, orig.Zone)
-		orig.marshal(e, ctaTupleOrig)
+		orig.marshalIn(e, ctaTupleOrig, max(f.Zone, orig.Zone))
 	}
+}
+
+// marshalIn appends t as an attribute of the given type, in another zone.
+func (t *Tuple) marshalIn(e *nfnl.Encoder, typ, zone uint16) {
+	moved := *t
+	moved.Zone = zone
+	moved.marshal(e, typ)
 }
 
 // check returns an error if got, which the kernel found for f, is not f: if f

@@ -10,12 +10,12 @@ var edits = []edit{
 	},
 	{
 		name: "replies in the default zone are left out",
-		old:  "\t\torig.Zone = unusedZone\n", new: "",
+		old:  "orig.marshalIn(e, ctaTupleReply, unusedZone)", new: "orig.marshal(e, ctaTupleReply)",
 		test: "TestCollidingZones",
 	},
 	{
 		name: "original directions in the default zone are left out",
-		old:  "\t\treply.Zone = unusedZone\n", new: "",
+		old:  "reply.marshalIn(e, ctaTupleOrig, unusedZone)", new: "reply.marshal(e, ctaTupleOrig)",
 		test: "TestCollidingZones|TestKeys",
 	},
 	{
@@ -72,7 +72,7 @@ var edits = []edit{
 	},
 	{
 		name: "what is not known has failed",
-		old:  "p := &b.sent[i]; !p.refused", new: "p := &b.sent[i]; p.refused",
+		old:  "\t\tif !p.refused {", new: "\t\tif p.refused {",
 		test: "TestBatchLosesAnswers|TestBatchFailsInTheMiddle",
 	},
 	{
