@@ -31,7 +31,7 @@ func BenchmarkDecode(b *testing.B) {
 			var f Flow
 			for b.Loop() {
 				f = Flow{}
-				if err := f.unmarshal(attributes, &s, nil); err != nil {
+				if err := f.unmarshal(attributes, &s); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -86,7 +86,7 @@ func BenchmarkEncode(b *testing.B) {
 			var e nfnl.Encoder
 			for b.Loop() {
 				e.Reset()
-				if err := opCreate.append(&e, f, 0); err != nil {
+				if err := (attempt{op: opCreate}).append(&e, f, 0); err != nil {
 					b.Fatal(err)
 				}
 			}

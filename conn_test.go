@@ -46,6 +46,12 @@ func calls() []call {
 		{"Update", func(c *conntrack.Conn) error { return c.Update(f) }},
 		{"CreateOrUpdate", func(c *conntrack.Conn) error { return c.CreateOrUpdate(f) }},
 		{"Delete", func(c *conntrack.Conn) error { return c.Delete(f) }},
+		{"GetBatch", func(c *conntrack.Conn) error {
+			for _, err := range c.GetBatch([]conntrack.Flow{f}) {
+				return err
+			}
+			return errors.New("no pair")
+		}},
 		{"UpdateFunc", func(c *conntrack.Conn) error {
 			_, err := c.UpdateFunc(context.Background(), conntrack.Filter{}, func(*conntrack.Flow) (conntrack.Flow, bool) {
 				return conntrack.Flow{}, false
@@ -215,7 +221,7 @@ func TestNetAdmin(t *testing.T) {
 				}
 				err := call.do(c)
 				switch call.name {
-				case "Get", "UpdateExpect", "GetExpect", "DeleteExpect", "ExpectsOf": // of what is not there
+				case "Get", "GetBatch", "UpdateExpect", "GetExpect", "DeleteExpect", "ExpectsOf": // of what is not there
 					require.ErrorIs(t, err, unix.ENOENT)
 				default:
 					require.NoError(t, err, call.name)
@@ -285,6 +291,10 @@ func TestBadInput(t *testing.T) {
 			conntrack.ErrBadIPTuple, "family")
 	}
 	badFlow("Create", "master of two families", with(good, func(f *conntrack.Flow) { f.TupleMaster = mixed }), conntrack.ErrBadIPTuple, "family")
+	badFlow("Create", "without reply", with(good, func(f *conntrack.Flow) { f.TupleReply = conntrack.Tuple{} }),
+		conntrack.ErrNeedTuples, "a new one needs both")
+	badFlow("Create", "without original", with(good, func(f *conntrack.Flow) { f.TupleOrig = conntrack.Tuple{} }),
+		conntrack.ErrNeedTuples, "a new one needs both")
 	badFlow("Create", "without timeout", with(good, func(f *conntrack.Flow) { f.Timeout = 0 }), conntrack.ErrNeedTimeout, "timeout")
 	badFlow("Update", "with master", with(good, func(f *conntrack.Flow) { f.TupleMaster = tuple }), conntrack.ErrUpdateMaster, "TupleMaster")
 	for _, name := range []string{"Create", "Update"} {
@@ -362,7 +372,7 @@ func TestOpError(t *testing.T) {
 	require.ErrorAs(t, err, &nl)
 	require.Equal(t, unix.ENOENT, nl.Err)
 	require.ErrorIs(t, err, fs.ErrNotExist)
-	require.EqualError(t, err, "conntrack: delete flow <tcp, Src: 127.0.0.2:40000, Dst: 127.0.0.1:8080>: netlink receive: no such file or directory")
+	require.EqualError(t, err, "conntrack: delete flow <tcp, Src: 127.0.0.2:40000, Dst: 127.0.0.1:8080>: no such flow")
 
 	_, err = c.Get(conntrack.Flow{TupleReply: f.TupleReply})
 	require.ErrorAs(t, err, &op)

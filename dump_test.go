@@ -5,6 +5,8 @@ package conntrack_test
 import (
 	"context"
 	"io/fs"
+	"net/netip"
+	"runtime"
 	"slices"
 	"testing"
 
@@ -158,6 +160,51 @@ func TestDumpSize(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, flows, n)
 	require.LessOrEqual(t, cap(flows), n*11/10)
+}
+
+// DumpFilter does not copy much of what it returns, and keeps little room for what
+// did not come.
+func TestDumpFilterSize(t *testing.T) { // not parallel: it counts what is allocated
+	c := dial(t, nstest.New(t))
+	const n = 50_000
+	flows := manyFlows(n)
+	for i := range flows {
+		flows[i].Mark = uint32(i%20) + 1
+	}
+	require.NoError(t, c.CreateBatch(flows))
+	allocated := func(fn func()) (bytes uint64) {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		fn()
+		runtime.ReadMemStats(&after)
+		return after.TotalAlloc - before.TotalAlloc
+	}
+	dump := func(f conntrack.Filter) (flows []conntrack.Flow) {
+		flows, err := c.DumpFilter(f, nil)
+		require.NoError(t, err)
+		return flows
+	}
+	table := allocated(func() { require.Len(t, dump(conntrack.Filter{}), n) })
+	all := allocated(func() { require.Len(t, dump(conntrack.Filter{Family: netfilter.ProtoIPv4}), n) })
+	require.Less(t, float64(all), 1.2*float64(table))
+
+	few := dump(conntrack.Filter{Mark: 1, Mask: 0xff})
+	require.Len(t, few, n/20)
+	require.LessOrEqual(t, cap(few), 4*len(few))
+}
+
+// TestDumpFilterPrefix selects by what no kernel compares.
+func TestDumpFilterPrefix(t *testing.T) {
+	t.Parallel()
+	c := dial(t, nstest.New(t))
+	require.NoError(t, c.CreateBatch(manyFlows(512))) // from 10.1.0.0/24 and 10.1.1.0/24
+	prefix := netip.MustParsePrefix("10.1.1.0/24")
+	flows, err := c.DumpFilter(conntrack.Filter{OrigSource: prefix}, nil)
+	require.NoError(t, err)
+	require.Len(t, flows, 256)
+	for _, f := range flows {
+		require.True(t, prefix.Contains(f.Client().Addr()))
+	}
 }
 
 // A dump does not depend on the size of the receive buffer.

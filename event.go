@@ -159,10 +159,27 @@ func (e *Event) unmarshal(m nfnl.Message, f *Flow, s *slab) error {
 	switch e.Type {
 	case EventNew, EventUpdate, EventDestroy:
 		e.Flow = f
-		return f.unmarshal(m.Attributes, s, e)
+		if err := f.unmarshal(m.Attributes, s); err != nil {
+			return err
+		}
+		return e.unmarshalOwn(m.Attributes)
 	case EventExpNew, EventExpDestroy:
 		e.Expect = new(Expect)
 		return e.Expect.unmarshal(m.Attributes, s)
 	}
 	return fmt.Errorf("%w: subsystem %d, message type %d", ErrUnknownEvent, m.SubsystemID, m.MessageType)
+}
+
+// unmarshalOwn decodes what an event about a flow says besides the flow.
+func (e *Event) unmarshalOwn(b []byte) error {
+	var d nfnl.Decoder
+	for typ, v := range d.Attributes(b) {
+		switch typ {
+		case ctaMark:
+			e.ZeroMark = d.Uint32(v) == 0
+		case ctaTimestampEvent:
+			e.Time = time.Unix(0, int64(d.Uint64(v)))
+		}
+	}
+	return d.Err(ctaNames)
 }

@@ -122,7 +122,7 @@ func ExampleFlow_Bound() {
 	local := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
 	bytes := make(map[conntrack.Bound]uint64)
 	for _, f := range []conntrack.Flow{forwardedWeb(), forwardedWeb()} {
-		bytes[f.Bound(local)] += f.TotalBytes()
+		bytes[f.Bound(local)] += f.CountersOrig.Bytes + f.CountersReply.Bytes
 	}
 	fmt.Println(bytes)
 	// Output: map[outbound:11240]

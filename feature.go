@@ -214,7 +214,7 @@ func (c *Conn) firstFlow(k *kernelFilter) (flow Flow, ok bool, err error) {
 	defer r.free()
 	err = c.dump(context.Background(), r, func(m nfnl.Message) error {
 		ok = true
-		if err := flow.unmarshal(m.Attributes, nil, nil); err != nil {
+		if err := flow.unmarshal(m.Attributes, nil); err != nil {
 			return err
 		}
 		return errStop

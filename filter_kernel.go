@@ -174,16 +174,16 @@ func (k *kernelFilter) dumpRequest(typ nfnl.MessageType) *request {
 	return r
 }
 
-// flushRequest returns the request for a flush.
-func (k *kernelFilter) flushRequest() *request {
+// flushRequest returns the request for a flush of a family.
+func (k *kernelFilter) flushRequest(family netfilter.ProtoFamily) *request {
 	r := newRequest()
 	h := nfnl.Header{
 		SubsystemID: nfnl.NFSubsysCTNetlink,
 		MessageType: ctDelete,
 		Flags:       netlink.Acknowledge,
-		Family:      k.family,
+		Family:      family,
 	}
-	if k.family != netfilter.ProtoUnspec {
+	if family != netfilter.ProtoUnspec {
 		h.Version = 1 // or the kernel does not look at the family
 	}
 	r.enc.Message(h)

@@ -203,7 +203,7 @@ type kind struct {
 var (
 	flowKind = &kind{
 		request: &nfnl.Header{SubsystemID: nfnl.NFSubsysCTNetlink, MessageType: ctGet, Flags: netlink.Dump},
-		decode:  decoder(func(f *Flow, _ nfnl.Header, b []byte) error { return f.unmarshal(b, nil, nil) }),
+		decode:  decoder(func(f *Flow, _ nfnl.Header, b []byte) error { return f.unmarshal(b, nil) }),
 	}
 	expectKind = &kind{
 		request: &nfnl.Header{SubsystemID: nfnl.NFSubsysCTNetlinkExp, MessageType: expGet, Flags: netlink.Dump},

@@ -696,7 +696,8 @@ func (r *flowReader) finishCounters() error {
 	f := &r.flow
 	f.CountersReply.Direction = r.seen.has(wordReplyPackets)
 	if r.seen.has(wordPackets) {
-		f.CountedZero = f.TotalPackets() == 0 && f.TotalBytes() == 0
+		orig, reply := &f.CountersOrig, &f.CountersReply
+		f.CountedZero = orig.Packets|orig.Bytes|reply.Packets|reply.Bytes == 0
 	}
 	return nil
 }

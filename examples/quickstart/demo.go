@@ -270,7 +270,8 @@ func (d *demo) keep(context.Context) error {
 		if err := errors.Join(d.conn.Delete(flow), d.conn.Create(kept)); err != nil {
 			return err
 		}
-		if flow, err = d.conn.Get(kept); err != nil {
+		// It is a new flow, with another ID: only the tuples are the same.
+		if flow, err = d.conn.Get(conntrack.Flow{TupleOrig: kept.TupleOrig, TupleReply: kept.TupleReply}); err != nil {
 			return err
 		}
 		if flow.Server() != server {

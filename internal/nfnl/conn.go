@@ -321,6 +321,17 @@ func (c *Conn) DoBatch(e *Encoder, failed func(i int, err error)) error {
 	return c.exchange(e, &x)
 }
 
+// DoReplies is DoBatch for requests that are answered by a message each: it calls
+// reply with the index and the answer of each that the kernel did not refuse. An
+// error of reply ends DoReplies with that error.
+//
+// The answers must fit into the receive buffer: see MaxReplies.
+func (c *Conn) DoReplies(e *Encoder, reply func(i int, m Message) error, failed func(i int, err error)) error {
+	x := exchange{failed: failed, count: uint32(e.count)}
+	x.fn = func(m Message) error { return reply(int(m.Sequence-x.first), m) }
+	return c.exchange(e, &x)
+}
+
 // An exchange is a request on its way.
 type exchange struct {
 	first, count uint32 // sequence numbers
@@ -392,14 +403,14 @@ func (x *exchange) datagram(b []byte) error {
 		if m.sequence()-x.first >= x.count {
 			continue
 		}
-		if err := x.message(m); err != nil {
+		if err := x.message(m, len(rest) == 0); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (x *exchange) message(m rawMessage) error {
+func (x *exchange) message(m rawMessage, last bool) error {
 	x.interrupted = x.interrupted || m.flags()&netlink.DumpInterrupted != 0
 	switch m.typ() {
 	case netlink.Error:
@@ -417,7 +428,9 @@ func (x *exchange) message(m rawMessage) error {
 	if len(m) < nlmsgHeaderLen+nfgenmsgLen {
 		return m.tooShort()
 	}
-	return x.fn(m.message())
+	reply := m.message()
+	reply.Last = last
+	return x.fn(reply)
 }
 
 // result handles an acknowledgement or an error.
@@ -447,15 +460,23 @@ func (x *exchange) denyRest() {
 	}
 }
 
-// Each error takes a buffer of its own in the kernel, and counts with all of
-// that buffer. This is more than the largest one seen (6.18, with the extended
-// text).
-const errorFootprint = 1536
+// Each error and each reply takes a buffer of its own in the kernel, and counts
+// with all of that buffer. This is more than the largest ones seen (6.18): of an
+// error with the extended text, and of a flow that has all there is.
+const (
+	errorFootprint = 1536
+	replyFootprint = 2304
+)
 
 // MaxBatch returns how many messages a batch may have so that the errors of all
 // of them fit into the socket's receive buffer, and how many bytes so that it
 // fits into the send buffer.
-func (c *Conn) MaxBatch() (messages, bytes int) {
+func (c *Conn) MaxBatch() (messages, bytes int) { return c.maxBatch(errorFootprint) }
+
+// MaxReplies is MaxBatch for requests that are answered by a message each.
+func (c *Conn) MaxReplies() (messages, bytes int) { return c.maxBatch(replyFootprint) }
+
+func (c *Conn) maxBatch(footprint int) (messages, bytes int) {
 	const (
 		most      = 128
 		mostBytes = 64 << 10
@@ -463,7 +484,7 @@ func (c *Conn) MaxBatch() (messages, bytes int) {
 	)
 	messages, bytes = 1, 1
 	if size, err := c.nl.ReadBuffer(); err == nil {
-		messages = max(messages, min(most, size/errorFootprint))
+		messages = max(messages, min(most, size/footprint))
 	}
 	if size, err := c.nl.WriteBuffer(); err == nil {
 		bytes = max(bytes, min(mostBytes, size-reserve))

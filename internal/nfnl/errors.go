@@ -36,6 +36,11 @@ var (
 	// fs.ErrClosed) and, on Linux, errors.Is(err, unix.EBADF).
 	ErrClosed = fmt.Errorf("%w: %w", fs.ErrClosed, errBadFile)
 
+	// ErrNotFound, ErrBusy and ErrNoMemory are unix.ENOENT, EBUSY and ENOMEM.
+	ErrNotFound error = errNotFound
+	ErrBusy     error = errBusy
+	ErrNoMemory error = errNoMemory
+
 	errForeignSender = errors.New("message from another sender than the kernel")
 	errEmptyRequest  = errors.New("a request without a message")
 )

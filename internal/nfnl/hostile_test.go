@@ -451,6 +451,42 @@ func TestBatch(t *testing.T) {
 	}
 }
 
+// TestDoReplies asserts that each answer comes with the index of its request, and that
+// what the kernel refused is told, in whatever order.
+func TestDoReplies(t *testing.T) {
+	t.Parallel()
+	c, h := dialHostile(t)
+	h.send(reply(1, netlink.Multi, 11), slices.Concat(refusal(2, unix.ENOENT), reply(3, netlink.Multi, 33)),
+		reply(99, 0, 99), reply(4, netlink.Multi, 44), ack(4))
+	got, failed := make(map[int]byte), make(map[int]error)
+	require.NoError(t, c.DoReplies(request(0, 4), func(i int, m Message) error {
+		got[i] = m.Attributes[attrHeaderLen]
+		return nil
+	}, func(i int, err error) { failed[i] = err }))
+	require.Equal(t, map[int]byte{0: 11, 2: 33, 3: 44}, got)
+	require.Len(t, failed, 1)
+	require.ErrorIs(t, failed[1], unix.ENOENT)
+	requireUsable(t, c, h)
+
+	h.send(reply(6, 0, 1))
+	stop := errors.New("stop")
+	require.ErrorIs(t, c.DoReplies(request(0, 2), func(int, Message) error { return stop }, nil), stop)
+}
+
+// TestLast asserts which reply is the last one of its datagram.
+func TestLast(t *testing.T) {
+	t.Parallel()
+	c, h := dialHostile(t)
+	multi := func(n byte) []byte { return reply(1, netlink.Multi, n) }
+	h.send(slices.Concat(multi(1), multi(2)), multi(3), slices.Concat(multi(4), done(1, 0, 0)))
+	var last []bool
+	require.NoError(t, c.Do(request(netlink.Dump, 1), func(m Message) error {
+		last = append(last, m.Last)
+		return nil
+	}))
+	require.Equal(t, []bool{false, true, true, false}, last)
+}
+
 // TestSequenceWrap asserts that sequence numbers begin anew where they would
 // pass 2^32, and never are 0, which is that of events.
 func TestSequenceWrap(t *testing.T) {

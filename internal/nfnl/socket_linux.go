@@ -28,6 +28,9 @@ const (
 	errNoBufferSpace = unix.ENOBUFS
 	errNoSpace       = unix.ENOSPC
 	errBadFile       = unix.EBADF
+	errNotFound      = unix.ENOENT
+	errBusy          = unix.EBUSY
+	errNoMemory      = unix.ENOMEM
 )
 
 // IsInvalid reports whether the kernel refused a request since it is malformed

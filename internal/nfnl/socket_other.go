@@ -5,6 +5,7 @@ package nfnl
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"runtime"
 	"syscall"
 	"time"
@@ -19,6 +20,9 @@ var (
 	errNoBufferSpace = errors.New("no buffer space available")
 	errNoSpace       = errors.New("no space left")
 	errBadFile       = errors.New("bad file descriptor")
+	errNotFound      = fs.ErrNotExist
+	errBusy          = errors.New("busy")
+	errNoMemory      = errors.New("out of memory")
 )
 
 func dialNetlink(*netlink.Config) (*netlink.Conn, error) { return nil, errUnsupported }

@@ -1,7 +1,6 @@
 package conntrack
 
 import (
-	"math"
 	"net/netip"
 	"strings"
 	"testing"
@@ -202,14 +201,39 @@ func TestFlowTranslated(t *testing.T) {
 	require.False(t, none.Server().IsValid())
 }
 
-func TestFlowTotals(t *testing.T) {
+func TestFlowState(t *testing.T) {
 	t.Parallel()
-	f := Flow{CountersOrig: Counter{Packets: 1, Bytes: 100}, CountersReply: Counter{Packets: 2, Bytes: 2000}}
-	require.EqualValues(t, 3, f.TotalPackets())
-	require.EqualValues(t, 2100, f.TotalBytes())
-	f = Flow{CountersOrig: Counter{Packets: math.MaxUint64}, CountersReply: Counter{Packets: 2}}
-	require.EqualValues(t, uint64(math.MaxUint64), f.TotalPackets())
-	require.Zero(t, f.TotalBytes())
+	for _, tt := range []struct {
+		protocol Protocol
+		info     ProtoInfo
+		state    string
+	}{
+		{ProtocolTCP, ProtoInfo{TCP: &ProtoInfoTCP{State: tcpEstablished}}, "ESTABLISHED"},
+		{ProtocolSCTP, ProtoInfo{SCTP: &ProtoInfoSCTP{State: 1}}, "CLOSED"},
+		{ProtocolDCCP, ProtoInfo{DCCP: &ProtoInfoDCCP{State: 1}}, "REQUEST"},
+		{ProtocolUDP, ProtoInfo{}, ""},
+	} {
+		f := Flow{TupleOrig: Tuple{Proto: ProtoTuple{Protocol: uint8(tt.protocol)}}, ProtoInfo: tt.info}
+		require.Equal(t, tt.protocol, f.Protocol())
+		require.Equal(t, tt.state, f.State())
+	}
+}
+
+// TestFlowInMap asserts that what one asks of a flow can be asked of one that has
+// no address.
+func TestFlowInMap(t *testing.T) {
+	t.Parallel()
+	f := NewFlow(ProtocolTCP, 0, netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2"), 1000, 80, 60, 0)
+	flows := map[uint32]Flow{1: f}
+	require.Equal(t, "10.0.0.1:1000", flows[1].Client().String())
+	require.Equal(t, "10.0.0.2:80", flows[1].Server().String())
+	require.Equal(t, flows[1].Dialed(), flows[1].Server())
+	require.Equal(t, flows[1].MappedClient(), flows[1].Client())
+	require.False(t, flows[1].Translated() || flows[1].SourceTranslated() || flows[1].DestinationTranslated())
+	require.False(t, flows[1].HasLabel(1) || flows[1].Counted())
+	require.Equal(t, f.TupleOrig.FiveTuple(), flows[1].FiveTuple())
+	_, ok := flows[1].Age(time.Now())
+	require.False(t, ok)
 }
 
 func TestFlowTimes(t *testing.T) {

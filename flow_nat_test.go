@@ -300,7 +300,6 @@ func TestBadNAT(t *testing.T) {
 	create(t, c, newFlow(1))
 	withNAT := with(newFlow(1), func(f *conntrack.Flow) { f.NAT = &conntrack.NAT{Source: conntrack.NATTo(server4)} })
 	require.ErrorIs(t, c.Update(withNAT), conntrack.ErrUpdateNAT)
-	require.ErrorIs(t, c.CreateOrUpdate(withNAT), unix.EOPNOTSUPP)
 	require.ErrorIs(t, c.Create(withNAT), unix.EEXIST)
 }
 
@@ -317,4 +316,56 @@ func TestCreateOrUpdate(t *testing.T) {
 	got := dumpOne(t, c)
 	require.Equal(t, id, got.ID)
 	require.Equal(t, uint32(7), got.Mark)
+}
+
+// TestCreateOrUpdateTranslated puts a flow that is translated into the table twice,
+// as a program does that makes the table what it should be, again and again.
+func TestCreateOrUpdateTranslated(t *testing.T) {
+	t.Parallel()
+	asked := with(flowBetween(unix.IPPROTO_UDP, client4, server4), func(f *conntrack.Flow) {
+		f.NAT = &conntrack.NAT{Destination: conntrack.NATTo(other4)}
+	})
+	alone := with(asked, func(f *conntrack.Flow) { f.TupleReply = conntrack.Tuple{} })
+	shown := with(asked, func(f *conntrack.Flow) {
+		f.NAT = nil
+		f.Status.Value = conntrack.StatusDstNAT | conntrack.StatusDstNATDone
+		f.TupleReply = tuple(unix.IPPROTO_UDP, other4, client4)
+	})
+	for name, f := range map[string]conntrack.Flow{"by NAT": asked, "by NAT, without reply": alone, "by status": shown} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ns := newNATNS(t)
+			c := dial(t, ns)
+			for mark := range uint32(3) {
+				f.Mark = mark + 1
+				require.NoError(t, c.CreateOrUpdate(f))
+				got := dumpOne(t, c)
+				require.Equal(t, f.Mark, got.Mark)
+				require.Equal(t, other4, got.Server())
+				require.True(t, got.Status.DstNAT())
+				if mark == 0 {
+					exchange(t, ns, unix.IPPROTO_UDP, client4, server4, other4) // it has more flags then
+				}
+			}
+			f.Mark = 9
+			require.NoError(t, c.CreateOrUpdateBatch([]conntrack.Flow{f, newFlow(1)}))
+			require.EqualValues(t, 9, get(t, c, conntrack.Flow{TupleOrig: f.TupleOrig}).Mark)
+		})
+	}
+}
+
+// TestCreateOrUpdateMaster does so with a flow that has a master.
+func TestCreateOrUpdateMaster(t *testing.T) {
+	t.Parallel()
+	c := dial(t, nstest.New(t))
+	f := with(newFlow(2), func(f *conntrack.Flow) {
+		f.TupleMaster = newFlow(1).TupleOrig
+		f.Status.Value = conntrack.StatusSeenReply
+	})
+	create(t, c, newFlow(1))
+	for mark := range uint32(2) {
+		f.Mark = mark + 1
+		require.NoError(t, c.CreateOrUpdate(f))
+		require.Equal(t, f.Mark, get(t, c, newFlow(2)).Mark)
+	}
 }

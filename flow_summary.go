@@ -1,8 +1,6 @@
 package conntrack
 
 import (
-	"math"
-	"math/bits"
 	"net/netip"
 	"slices"
 	"time"
@@ -79,7 +77,7 @@ type FiveTuple struct {
 }
 
 // FiveTuple returns that of f's original direction.
-func (f *Flow) FiveTuple() FiveTuple { return f.TupleOrig.FiveTuple() }
+func (f Flow) FiveTuple() FiveTuple { return f.TupleOrig.FiveTuple() }
 
 // FiveTuple returns t without its zone.
 func (t Tuple) FiveTuple() FiveTuple {
@@ -96,64 +94,71 @@ func (k FiveTuple) isICMP() bool { return k.Protocol == ProtocolICMP || k.Protoc
 
 // Client returns where the flow's first packet came from. The original direction
 // says so.
-func (f *Flow) Client() netip.AddrPort { return f.TupleOrig.Source() }
+func (f Flow) Client() netip.AddrPort { return f.TupleOrig.Source() }
 
 // Dialed returns the destination that Client chose. With NAT it may not be
 // Server.
-func (f *Flow) Dialed() netip.AddrPort { return f.TupleOrig.Destination() }
+func (f Flow) Dialed() netip.AddrPort { return f.TupleOrig.Destination() }
 
 // Server returns where the replies come from, whatever Client dialed. The reply
 // direction says so.
-func (f *Flow) Server() netip.AddrPort { return f.TupleReply.Source() }
+func (f Flow) Server() netip.AddrPort { return f.TupleReply.Source() }
 
 // MappedClient returns what Server takes for the client: where it sends the
 // replies. With NAT it may not be Client.
-func (f *Flow) MappedClient() netip.AddrPort { return f.TupleReply.Destination() }
+func (f Flow) MappedClient() netip.AddrPort { return f.TupleReply.Destination() }
 
 // Translated reports whether NAT changes f's packets: their source, their
 // destination, or both. Like the following two it compares the tuples, and needs
 // no status; of a flow that does not have both tuples it is false. It says
 // nothing about what the field NAT asks for.
-func (f *Flow) Translated() bool { return f.SourceTranslated() || f.DestinationTranslated() }
+func (f Flow) Translated() bool { return f.sourceTranslated() || f.destinationTranslated() }
 
 // SourceTranslated reports whether MappedClient is not Client: the address, the
 // port or, since this is what source NAT changes, an ICMP id.
-func (f *Flow) SourceTranslated() bool {
-	return f.hasBothTuples() &&
-		(f.MappedClient() != f.Client() || f.TupleReply.Proto.ICMPID != f.TupleOrig.Proto.ICMPID)
-}
+func (f Flow) SourceTranslated() bool { return f.sourceTranslated() }
 
 // DestinationTranslated reports whether Server is not what was dialed: the
 // address or the port.
-func (f *Flow) DestinationTranslated() bool { return f.hasBothTuples() && f.Server() != f.Dialed() }
+func (f Flow) DestinationTranslated() bool { return f.destinationTranslated() }
+
+func (f *Flow) sourceTranslated() bool {
+	return f.hasBothTuples() &&
+		(f.TupleReply.Destination() != f.TupleOrig.Source() || f.TupleReply.Proto.ICMPID != f.TupleOrig.Proto.ICMPID)
+}
+
+func (f *Flow) destinationTranslated() bool {
+	return f.hasBothTuples() && f.TupleReply.Source() != f.TupleOrig.Destination()
+}
 
 func (f *Flow) hasBothTuples() bool { return f.TupleOrig.filled() && f.TupleReply.filled() }
 
-// TotalPackets returns the number of packets in both directions.
-func (f *Flow) TotalPackets() uint64 { return sum(f.CountersOrig.Packets, f.CountersReply.Packets) }
+// Protocol returns the protocol of f's packets.
+func (f Flow) Protocol() Protocol { return Protocol(f.TupleOrig.Proto.Protocol) }
 
-// TotalBytes returns the number of bytes in both directions.
-func (f *Flow) TotalBytes() uint64 { return sum(f.CountersOrig.Bytes, f.CountersReply.Bytes) }
-
-// sum adds, and stays at the largest number where there is no larger one: a total
-// is never less than its parts.
-func sum(a, b uint64) uint64 {
-	total, carry := bits.Add64(a, b, 0)
-	if carry != 0 {
-		return math.MaxUint64
+// State returns the name of the state that the kernel has for f's protocol, such as
+// ESTABLISHED. It is empty for protocols without one, such as UDP.
+func (f Flow) State() string {
+	switch info := &f.ProtoInfo; {
+	case info.TCP != nil:
+		return TCPState(info.TCP.State).String()
+	case info.SCTP != nil:
+		return SCTPState(info.SCTP.State).String()
+	case info.DCCP != nil:
+		return DCCPState(info.DCCP.State).String()
 	}
-	return total
+	return ""
 }
 
-// Age returns how long ago f began. It is not ok where that is not known; see
-// Timestamp.
-func (f *Flow) Age(now time.Time) (age time.Duration, ok bool) {
+// Age returns how long before now f began. ok is false if the start is unknown: see
+// [Timestamp].
+func (f Flow) Age(now time.Time) (age time.Duration, ok bool) {
 	return between(f.Timestamp.Start, now)
 }
 
-// Duration returns how long f lasted. It is not ok where that is not known, such
-// as for a flow that has not ended; see Timestamp.
-func (f *Flow) Duration() (d time.Duration, ok bool) {
+// Duration returns how long f lasted. ok is false if the start or the end is
+// unknown, as the end of a flow is that has not ended: see [Timestamp].
+func (f Flow) Duration() (d time.Duration, ok bool) {
 	return between(f.Timestamp.Start, f.Timestamp.Stop)
 }
 
@@ -196,11 +201,11 @@ func (b *Bound) UnmarshalText(text []byte) error { return parseName(b, "bound", 
 // prefixes. What counts is the ends that the flow really has, Client and Server: a
 // connection to a public address that is translated into one of the network is
 // inbound, whether or not the public address is among the prefixes.
-func (f *Flow) Bound(local []netip.Prefix) Bound {
+func (f Flow) Bound(local []netip.Prefix) Bound {
 	if !f.hasBothTuples() {
 		return 0
 	}
-	switch from, to := contain(local, f.Client().Addr()), contain(local, f.Server().Addr()); {
+	switch from, to := contain(local, f.TupleOrig.IP.SourceAddress), contain(local, f.TupleReply.IP.SourceAddress); {
 	case from && to:
 		return Internal
 	case from:

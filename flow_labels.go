@@ -13,7 +13,7 @@ const (
 )
 
 // HasLabel reports whether label bit, from 0 to 127, is set in f.Labels.
-func (f *Flow) HasLabel(bit int) bool { return nfnl.Bit(f.Labels, bit) }
+func (f Flow) HasLabel(bit int) bool { return nfnl.Bit(f.Labels, bit) }
 
 // SetLabel sets label bit, from 0 to 127, in f.Labels, so that an Update with f
 // sets it in the kernel.

@@ -5,7 +5,6 @@ import (
 	"net/netip"
 
 	"github.com/ti-mo/conntrack/internal/nfnl"
-	"github.com/ti-mo/conntrack/netfilter"
 )
 
 // A NAT says what a new flow's packets are translated into, in the original
@@ -16,8 +15,9 @@ type NAT struct {
 	Destination NATRange // CTA_NAT_DST
 }
 
-// A NATRange is the addresses and ports from which the kernel chooses one that
-// no other flow uses. They are of the flow's family; IPv6 takes Linux 3.7.
+// A NATRange is the addresses and ports from which the kernel chooses one that no
+// other flow uses. They are of the flow's family, and a mapped IPv4 address is taken
+// as IPv4. IPv6 takes Linux 3.7.
 type NATRange struct {
 	// The first and the last address. An invalid MaxAddr is MinAddr. Without
 	// MinAddr only ports are translated.
@@ -33,43 +33,35 @@ func NATTo(to netip.AddrPort) NATRange {
 	return NATRange{MinAddr: to.Addr(), MinPort: to.Port()}
 }
 
-// marshalTranslation appends the tuples of f, which is to be created, and what it
-// is to be translated into.
-func (f *Flow) marshalTranslation(e *nfnl.Encoder, family netfilter.ProtoFamily) error {
-	nat, reply, err := f.translation(family)
+// marshalTranslation appends the tuples of f, which is to be created, and what it is
+// to be translated into.
+func (f *Flow) marshalTranslation(e *nfnl.Encoder) error {
+	nat, reply, err := f.translation()
 	if err != nil {
 		return err
 	}
-	f.marshalTuples(e, &reply)
 	if nat.Source != (NATRange{}) {
 		nat.Source.marshal(e, ctaNATSrc)
 	}
 	if nat.Destination != (NATRange{}) {
 		nat.Destination.marshal(e, ctaNATDst)
 	}
-	return nil
+	return f.marshalTuples(e, &reply)
 }
 
 // translation returns what f, which is to be created, is to be translated into,
 // and its reply tuple before that.
-func (f *Flow) translation(family netfilter.ProtoFamily) (NAT, Tuple, error) {
+func (f *Flow) translation() (NAT, Tuple, error) {
 	if f.NAT == nil {
 		nat, reply := f.translated()
 		return nat, reply, nil
 	}
-	source, err := f.NAT.Source.complete(family)
-	if err != nil {
-		return NAT{}, Tuple{}, fmt.Errorf("source: %w", err)
-	}
-	destination, err := f.NAT.Destination.complete(family)
-	if err != nil {
-		return NAT{}, Tuple{}, fmt.Errorf("destination: %w", err)
-	}
+	nat, err := f.NAT.complete(&f.TupleOrig.IP)
 	reply := f.TupleReply
 	if !reply.filled() {
 		reply = f.TupleOrig.Reverse()
 	}
-	return NAT{source, destination}, reply, nil
+	return nat, reply, err
 }
 
 // translated returns the same for a flow as the kernel shows it: Status says that
@@ -77,12 +69,12 @@ func (f *Flow) translation(family netfilter.ProtoFamily) (NAT, Tuple, error) {
 // flags, and begins with the original direction turned round.
 func (f *Flow) translated() (nat NAT, reply Tuple) {
 	orig, reply := f.TupleOrig.Reverse(), f.TupleReply
-	if f.Status.SrcNAT() && f.SourceTranslated() {
+	if f.Status.SrcNAT() && f.sourceTranslated() {
 		nat.Source = exactly(reply.IP.DestinationAddress, reply.Proto.DestinationPort|reply.Proto.ICMPID)
 		reply.IP.DestinationAddress = orig.IP.DestinationAddress
 		reply.Proto.DestinationPort, reply.Proto.ICMPID = orig.Proto.DestinationPort, orig.Proto.ICMPID
 	}
-	if f.Status.DstNAT() && f.DestinationTranslated() {
+	if f.Status.DstNAT() && f.destinationTranslated() {
 		nat.Destination = exactly(reply.IP.SourceAddress, reply.Proto.SourcePort)
 		reply.IP.SourceAddress = orig.IP.SourceAddress
 		reply.Proto.SourcePort = orig.Proto.SourcePort
@@ -101,21 +93,32 @@ func (f *Flow) newNAT() *NAT {
 	return f.NAT
 }
 
-// complete returns r with its ends filled in, or an error if it is no range in
-// the given family.
-func (r NATRange) complete(family netfilter.ProtoFamily) (NATRange, error) {
+// complete returns n with the ends of its ranges filled in, or an error if one of
+// them is no range of addresses such as those of ip.
+func (n *NAT) complete(ip *IPTuple) (NAT, error) {
+	source, err := n.Source.complete(ip)
+	if err != nil {
+		return NAT{}, fmt.Errorf("source: %w", err)
+	}
+	destination, err := n.Destination.complete(ip)
+	if err != nil {
+		return NAT{}, fmt.Errorf("destination: %w", err)
+	}
+	return NAT{source, destination}, nil
+}
+
+func (r NATRange) complete(ip *IPTuple) (NATRange, error) {
 	// The kernel knows no zones of addresses, and they would count below.
-	r.MinAddr, r.MaxAddr = r.MinAddr.WithZone(""), r.MaxAddr.WithZone("")
+	r.MinAddr, r.MaxAddr = r.MinAddr.Unmap().WithZone(""), r.MaxAddr.Unmap().WithZone("")
 	if !r.MaxAddr.IsValid() {
 		r.MaxAddr = r.MinAddr
 	}
 	if r.MaxPort == 0 {
 		r.MaxPort = r.MinPort
 	}
-	addrs := IPTuple{r.MinAddr, r.MaxAddr}
-	if addrs != (IPTuple{}) {
-		f, err := addrs.family()
-		if err != nil || f != family {
+	if addrs := (IPTuple{r.MinAddr, r.MaxAddr}); addrs != (IPTuple{}) {
+		family, err := addrs.family()
+		if of, _ := ip.family(); err != nil || family != of {
 			return r, fmt.Errorf("%w: its addresses are not all of the flow's family", ErrBadNAT)
 		}
 	}
