@@ -222,7 +222,7 @@ func TestNetAdmin(t *testing.T) {
 				}
 				err := call.do(c)
 				switch call.name {
-				case "Get", "UpdateExpect", "GetExpect", "DeleteExpect", "ExpectsOf": // of what is not there
+				case "Get", "GetBatch", "UpdateExpect", "GetExpect", "DeleteExpect", "ExpectsOf": // of what is not there
 					require.ErrorIs(t, err, unix.ENOENT)
 				default:
 					require.NoError(t, err, call.name)
