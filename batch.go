@@ -240,8 +240,8 @@ func (b *batch) look() {
 		if b.needsLook(p.flow) {
 			got := &found[0]
 			found = found[1:]
-			if got.err != nil {
-				b.fail(&p, got.err)
+			if err := got.err; b.careful && err != nil || orSuccessor(err) != nil {
+				b.fail(&p, err)
 				continue
 			}
 			p.attempt.key = got.key
@@ -436,7 +436,7 @@ func (c *Conn) GetBatch(keys []Flow) iter.Seq2[Flow, error] {
 				block = append(block, &part[i])
 			}
 			for i, got := range g.get(block) {
-				if !yield(got.flow, flowError(opGet, block[i], got.err)) {
+				if !yield(got.flow, flowError(opGet, block[i], orSuccessor(got.err))) {
 					return
 				}
 			}
@@ -490,7 +490,7 @@ func (g *getter) get(keys []*Flow) []found {
 			flow, k, err := g.c.find(f, k)
 			*got = found{flow, k, outcome(got.err, err)}
 		}
-		if got.err != nil {
+		if orSuccessor(got.err) != nil {
 			got.flow = Flow{}
 		}
 	}

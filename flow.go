@@ -13,8 +13,8 @@ import (
 // points to is the caller's: it is shared with no other Flow and never
 // overwritten.
 type Flow struct {
-	// ID is the kernel's number of the entry (CTA_ID). [Conn.Get] returns, and
-	// [Conn.Delete] removes, no entry with another one.
+	// ID is the kernel's number of the entry (CTA_ID). [Conn.Delete] removes no
+	// entry with another one.
 	//
 	// It tells two entries that exist at the same time apart, and protects from
 	// taking one for the other where zones let them have the same tuple. It hardly

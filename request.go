@@ -67,7 +67,7 @@ func (k key) next(f *Flow, err error) (key, bool) {
 	// The caller may have the directions the wrong way round, but not where f came
 	// from the kernel. With a zone for both directions, exactKey may have found
 	// another flow.
-	missed := errors.Is(err, fs.ErrNotExist) || errors.Is(err, errHidden)
+	missed := errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errReplaced) || errors.Is(err, errHidden)
 	if missed && (f.ID == 0 || f.Zone != 0) {
 		return looseKey, true
 	}
@@ -113,17 +113,26 @@ func (t *Tuple) marshalIn(e *nfnl.Encoder, typ, zone uint16) {
 	moved.marshal(e, typ)
 }
 
-// check returns an error if got, which the kernel found for f, is not f: if f
-// came from the kernel, and differs from got in what tells flows apart.
+// check returns an error if got, which the kernel found for f, is not f: if f came
+// from the kernel, and differs from got in what tells flows apart. It is errReplaced
+// if got has the place of f.
 func (f *Flow) check(got *Flow) error {
 	start := f.Timestamp.Start
 	switch {
 	case f.ID == 0, f.ID == got.ID && (start.IsZero() || start.Equal(got.Timestamp.Start)):
 		return nil
-	case f.TupleOrig == got.TupleOrig || f.TupleReply == got.TupleReply:
+	case f.Zone == got.Zone && (f.TupleOrig == got.TupleOrig || !f.TupleOrig.filled()):
 		return errReplaced
 	}
 	return errHidden
+}
+
+// orSuccessor returns err unless it is errReplaced, for what does not mind.
+func orSuccessor(err error) error {
+	if errors.Is(err, errReplaced) {
+		return nil
+	}
+	return err
 }
 
 // Create adds a flow to the table. It needs a timeout and both tuples; with NAT, the
@@ -149,14 +158,14 @@ func (c *Conn) Create(f Flow) error { return c.do(opCreate, &f) }
 func (c *Conn) CreateOrUpdate(f Flow) error { return c.do(opPut, &f) }
 
 // Get returns the flow with the tuples and the zone of f. One tuple is enough: then
-// it is the flow that has this tuple in either direction.
-//
-// If f.ID is not 0, as in a Flow that came from the kernel, the flow must have that
-// ID, and also f.Timestamp.Start if that is set. If there is no such flow, the error
+// it is the flow that has this tuple in either direction. If there is none, the error
 // satisfies errors.Is(err, unix.ENOENT).
+//
+// The flow may be a later one than f: compare the IDs and, since they mostly are the
+// same (see [Flow]), Timestamp.Start.
 func (c *Conn) Get(f Flow) (Flow, error) {
 	flow, _, err := c.find(&f, f.key())
-	return flow, flowError(opGet, &f, err)
+	return flow, flowError(opGet, &f, orSuccessor(err))
 }
 
 // Update changes the flow with the tuples and the zone of f, of which one tuple is
@@ -298,7 +307,7 @@ func (c *Conn) change(o op, f *Flow) error {
 	a := attempt{o, f.key()}
 	if o.needsLook(f) {
 		var err error
-		if _, a.key, err = c.find(f, a.key); err != nil {
+		if _, a.key, err = c.find(f, a.key); orSuccessor(err) != nil {
 			return err
 		}
 	}
@@ -404,15 +413,16 @@ func (c *Conn) get(r *request, f *Flow, k key, typ nfnl.MessageType) error {
 }
 
 // find returns the flow that f stands for, and the key that leads to it: k or one
-// of those that come after it.
+// of those that come after it. With errReplaced it returns the flow that has the
+// place of f.
 func (c *Conn) find(f *Flow, k key) (Flow, key, error) {
 	r := newRequest()
 	defer r.free()
 	var first error
 	for {
 		err := c.get(r, f, k, ctGet)
-		if err == nil {
-			return r.flow, k, nil
+		if orSuccessor(err) == nil {
+			return r.flow, k, err
 		}
 		next, again := k.next(f, err)
 		if !again {

@@ -36,7 +36,7 @@ var edits = []edit{
 	{
 		name: "the ID is compared", quick: true,
 		old: "f.ID == got.ID && (", new: "(",
-		test: "TestZeroCountersOfSuccessor|TestDeleteByID",
+		test: "TestZeroCountersOfSuccessor",
 	},
 	{
 		name: "the start is compared",
