@@ -1,13 +1,18 @@
 package schema
 
 import (
+	"encoding/json"
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"os"
+	"regexp"
 	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/ti-mo/conntrack"
 )
 
 // TestSamples validates the texts of jsonSamples in json_test.go, which another
@@ -38,4 +43,19 @@ func constant(t *testing.T, e ast.Expr) string {
 	text, err := strconv.Unquote(e.(*ast.BasicLit).Value)
 	require.NoError(t, err)
 	return text
+}
+
+// TestDocument validates the example of docs/json.md, which the library reads.
+func TestDocument(t *testing.T) {
+	s := compile(t)
+	text, err := os.ReadFile("../../docs/json.md")
+	require.NoError(t, err)
+	example := regexp.MustCompile("(?s)```json\n(.*?)```").FindSubmatch(text)
+	require.NotNil(t, example)
+	s.require(t, "Event", example[1])
+	var ev conntrack.Event
+	require.NoError(t, json.Unmarshal(example[1], &ev))
+	again, err := json.Marshal(ev)
+	require.NoError(t, err)
+	require.JSONEq(t, string(example[1]), string(again))
 }
