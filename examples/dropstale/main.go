@@ -10,10 +10,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
-	"io/fs"
 	"log"
 	"net/netip"
 	"os"
@@ -44,9 +42,6 @@ func main() {
 	defer stop()
 	removed, err := drop(ctx, endpoint, *dry)
 	fmt.Printf("removed %d flows of %s\n", removed, endpoint)
-	if errors.Is(err, fs.ErrPermission) {
-		err = fmt.Errorf("%w (run it as root, or give it CAP_NET_ADMIN)", err)
-	}
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -14,7 +14,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"io/fs"
 	"log"
 	"os"
 	"os/signal"
@@ -45,9 +44,6 @@ func main() {
 	err := collect(ctx, registry, os.Stderr)
 	if err == nil {
 		err = write(os.Stdout, registry)
-	}
-	if errors.Is(err, fs.ErrPermission) {
-		err = fmt.Errorf("%w (run it as root, or give it CAP_NET_ADMIN)", err)
 	}
 	if err != nil {
 		log.Fatal(err)

@@ -41,9 +41,6 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	err := serve(ctx, *listen)
-	if errors.Is(err, fs.ErrPermission) {
-		err = fmt.Errorf("%w (run it as root, or give it CAP_NET_ADMIN)", err)
-	}
 	if err != nil {
 		log.Fatal(err)
 	}

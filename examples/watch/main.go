@@ -11,7 +11,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"io/fs"
 	"log"
 	"os"
 	"os/signal"
@@ -45,9 +44,6 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	err := watch(ctx, os.Stdout, groups)
-	if errors.Is(err, fs.ErrPermission) {
-		err = fmt.Errorf("%w (run it as root, or give it CAP_NET_ADMIN)", err)
-	}
 	if err != nil {
 		log.Fatal(err)
 	}
