@@ -39,6 +39,7 @@ type FlowError struct {
 	hint string
 }
 
+// Error returns the text of the error.
 func (e *FlowError) Error() string {
 	return fmt.Sprintf("flow %d %s: %s", e.Index, e.Tuple, inWords("flow", e.Err, e.hint))
 }
@@ -46,6 +47,7 @@ func (e *FlowError) Error() string {
 // Unwrap returns e.Err.
 func (e *FlowError) Unwrap() error { return e.Err }
 
+// Error returns the text of the error.
 func (e *BatchError) Error() string {
 	text := fmt.Sprintf("conntrack: %s: %d of %d failed", e.Op, len(e.Failed), e.Total)
 	if len(e.Failed) > 0 {

@@ -32,10 +32,9 @@ var (
 	// ErrBadIPTuple: a tuple lacks an address, or not all addresses are IPv4 or
 	// all IPv6.
 	ErrBadIPTuple = errors.New("a tuple needs two addresses, and all addresses must be of the same family")
-	// ErrExpectNeedTuples: an expectation lacks Tuple, Mask or TupleMaster.
-	ErrExpectNeedTuples = errors.New("an expectation needs Tuple, Mask and TupleMaster")
-	// ErrExpectNeedTuple: an expectation that is to be found lacks Tuple.
-	ErrExpectNeedTuple = errors.New("an expectation is found by its Tuple")
+	// ErrExpectNeedTuples: an expectation lacks Tuple or, if it is to be created or
+	// updated, Mask or TupleMaster.
+	ErrExpectNeedTuples = errors.New("an expectation needs Tuple and, to be created or updated, Mask and TupleMaster")
 	// ErrNeedHelper: the name of a helper is empty.
 	ErrNeedHelper = errors.New("the name of the helper is empty")
 	// ErrExpectTimeout: the timeout of an expectation is longer than the kernel can
@@ -79,6 +78,7 @@ type OpError struct {
 	hint   string // what to do about it
 }
 
+// Error returns the text of the error.
 func (e *OpError) Error() string {
 	where := ""
 	if e.Tuple != (Tuple{}) {

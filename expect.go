@@ -368,7 +368,7 @@ func (r *request) expectMessage(typ nfnl.MessageType, flags netlink.HeaderFlags,
 // expectKey begins a message with what the kernel finds an expectation by.
 func (r *request) expectKey(typ nfnl.MessageType, flags netlink.HeaderFlags, ex *Expect) error {
 	if !ex.Tuple.filled() {
-		return ErrExpectNeedTuple
+		return ErrExpectNeedTuples
 	}
 	family, err := family(&ex.Tuple)
 	if err != nil {

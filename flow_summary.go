@@ -145,7 +145,7 @@ func (f Flow) State() string {
 	case info.SCTP != nil:
 		return SCTPState(info.SCTP.State).String()
 	case info.DCCP != nil:
-		return DCCPState(info.DCCP.State).String()
+		return nameOrNumber(dccpState(info.DCCP.State))
 	}
 	return ""
 }
@@ -177,10 +177,14 @@ func between(start, stop time.Time) (d time.Duration, ok bool) {
 type Bound uint8
 
 const (
-	Inbound   Bound = 1 + iota // from elsewhere into the network
-	Outbound                   // from the network to elsewhere
-	Internal                   // within the network
-	Forwarded                  // neither end is in the network
+	// Inbound: from elsewhere into the network.
+	Inbound Bound = 1 + iota
+	// Outbound: from the network to elsewhere.
+	Outbound
+	// Internal: within the network.
+	Internal
+	// Forwarded: neither end is in the network.
+	Forwarded
 )
 
 var boundNames = []string{"unknown", "inbound", "outbound", "internal", "forwarded"}

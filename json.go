@@ -466,7 +466,7 @@ func (j *tcpJSON) info() *ProtoInfoTCP {
 }
 
 type dccpJSON struct {
-	State        nameJSON[DCCPState] `json:"state"`
+	State        nameJSON[dccpState] `json:"state"`
 	Role         nameJSON[dccpRole]  `json:"role"`
 	HandshakeSeq uint64              `json:"handshake_seq,omitzero"`
 }
@@ -475,7 +475,7 @@ func newDCCPJSON(p *ProtoInfoDCCP) *dccpJSON {
 	if p == nil {
 		return nil
 	}
-	return &dccpJSON{nameJSON[DCCPState]{DCCPState(p.State)}, nameJSON[dccpRole]{dccpRole(p.Role)}, p.HandshakeSeq}
+	return &dccpJSON{nameJSON[dccpState]{dccpState(p.State)}, nameJSON[dccpRole]{dccpRole(p.Role)}, p.HandshakeSeq}
 }
 
 func (j *dccpJSON) info() *ProtoInfoDCCP {

@@ -28,7 +28,7 @@ func (f Flow) LogValue() slog.Value {
 	case p.TCP != nil:
 		a.group("tcp", logState(TCPState(p.TCP.State)))
 	case p.DCCP != nil:
-		a.group("dccp", logState(DCCPState(p.DCCP.State)))
+		a.group("dccp", logState(dccpState(p.DCCP.State)))
 	case p.SCTP != nil:
 		a.group("sctp", logState(SCTPState(p.SCTP.State)))
 	}

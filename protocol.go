@@ -192,9 +192,9 @@ func (s *SCTPState) UnmarshalText(text []byte) error {
 	return parseName(s, "SCTP state", sctpStateNames, text)
 }
 
-// A DCCPState is the state of a DCCP connection, as in ProtoInfoDCCP.State (enum
+// A dccpState is the state of a DCCP connection, as in ProtoInfoDCCP.State (enum
 // ct_dccp_states, linux/netfilter/nf_conntrack_dccp.h).
-type DCCPState uint8
+type dccpState uint8
 
 var dccpStateNames = []string{
 	"NONE",
@@ -209,17 +209,9 @@ var dccpStateNames = []string{
 	"INVALID",
 }
 
-// String returns the kernel's name of the state, such as OPEN, or the number
-// where there is none.
-func (s DCCPState) String() string { return nameOrNumber(s) }
+func (s dccpState) name() string { return nameIn(dccpStateNames, s) }
 
-func (s DCCPState) name() string { return nameIn(dccpStateNames, s) }
-
-// MarshalText returns the text of String.
-func (s DCCPState) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
-
-// UnmarshalText sets s to the state with that name, in any case, or number.
-func (s *DCCPState) UnmarshalText(text []byte) error {
+func (s *dccpState) UnmarshalText(text []byte) error {
 	return parseName(s, "DCCP state", dccpStateNames, text)
 }
 

@@ -35,7 +35,7 @@ var readmePrograms = []struct {
 	forever bool   // it is interrupted when it has printed that
 }{
 	{name: "first program", prints: `tcp.*127\.0\.0\.1(.*\n)*.*udp|udp.*127\.0\.0\.1(.*\n)*.*tcp`},
-	{name: "read", prints: `^127\.0\.0\.1:40000 asks 127\.0\.0\.1:53 with [1-9]\d* bytes\n$`},
+	{name: "read", prints: `^127\.0\.0\.1:40000 asked 127\.0\.0\.1:53 and got [1-9]\d* bytes\n$`},
 	{name: "change", prints: `^deleted 1 flows, error: <nil>\n$`},
 	{name: "watch", prints: `\[EventNew\](.*\n)+.*\[EventUpdate\].*\n`, forever: true},
 	{name: "count and ask", prints: `^2 flows of [1-9]\d* error: <nil>\n` +

@@ -26,13 +26,8 @@ func directionName(reply bool) string {
 // The package cttext prints the lines of conntrack(8).
 func (f Flow) String() string {
 	b := fmt.Appendf(nil, "%s ", f.TupleOrig.FiveTuple())
-	switch p := &f.ProtoInfo; {
-	case p.TCP != nil:
-		b = fmt.Appendf(b, "%s ", TCPState(p.TCP.State))
-	case p.DCCP != nil:
-		b = fmt.Appendf(b, "%s ", DCCPState(p.DCCP.State))
-	case p.SCTP != nil:
-		b = fmt.Appendf(b, "%s ", SCTPState(p.SCTP.State))
+	if state := f.State(); state != "" {
+		b = fmt.Appendf(b, "%s ", state)
 	}
 	b = fmt.Appendf(b, "%s %ds", f.Status, f.Timeout)
 	if f.Translated() {

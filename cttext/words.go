@@ -29,7 +29,9 @@ var protocols = [256]*protocol{
 	conntrack.ProtocolDCCP: {
 		name: "dccp", words: portWords,
 		states: dccpStates, saved: dccpStates,
-		stateName: func(s uint8) string { return conntrack.DCCPState(s).String() },
+		stateName: func(s uint8) string {
+			return conntrack.Flow{ProtoInfo: conntrack.ProtoInfo{DCCP: &conntrack.ProtoInfoDCCP{State: s}}}.State()
+		},
 	},
 	conntrack.ProtocolGRE:    {name: "gre", words: keyWords},
 	conntrack.ProtocolICMPv6: {name: "icmpv6", words: icmpWords("--icmpv6")},

@@ -351,17 +351,7 @@ func xmlState(p conntrack.ProtoInfo) string {
 	return textState(p)
 }
 
-func textState(p conntrack.ProtoInfo) string {
-	switch {
-	case p.TCP != nil:
-		return conntrack.TCPState(p.TCP.State).String()
-	case p.SCTP != nil:
-		return conntrack.SCTPState(p.SCTP.State).String()
-	case p.DCCP != nil:
-		return conntrack.DCCPState(p.DCCP.State).String()
-	}
-	return ""
-}
+func textState(p conntrack.ProtoInfo) string { return conntrack.Flow{ProtoInfo: p}.State() }
 
 func labelsOf(f *conntrack.Flow) (names []string) {
 	for bit, name := range labelNames {
