@@ -490,7 +490,7 @@ func (g *getter) get(keys []*Flow) []found {
 		}
 		if k, again := got.key.next(f, got.err); again {
 			flow, k, err := g.c.find(f, k)
-			*got = found{flow, k, outcome(got.err, err)}
+			*got = found{flow, k, err}
 		}
 		if orSuccessor(got.err) != nil {
 			got.flow = Flow{}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/mdlayher/netlink"
 	"github.com/stretchr/testify/require"
@@ -158,4 +159,56 @@ func TestBatchFailsInTheMiddle(t *testing.T) {
 	require.Len(t, b.failed, 3)
 	require.Equal(t, map[int]error{0: nfnl.ErrNoReply, 1: unix.EBUSY, 3: nfnl.ErrNoReply}, failed)
 	require.Equal(t, []batchFlow{{index: 2, flow: &f, attempt: attempt{opDelete, looseKey}, first: unix.ENOENT}}, b.waiting)
+}
+
+// TestKeyNext asserts what is tried after a key has failed.
+func TestKeyNext(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name  string
+		key   key
+		flow  Flow
+		err   error
+		again bool
+	}{
+		{"found", exactKey, Flow{}, nil, false},
+		{"the wrong way round", exactKey, Flow{}, unix.ENOENT, true},
+		{"gone", exactKey, Flow{ID: 1}, unix.ENOENT, false},
+		{"gone from a zone, or hidden", exactKey, Flow{ID: 1, Zone: 1}, unix.ENOENT, true},
+		{"hidden", exactKey, Flow{ID: 1, Zone: 1}, errHidden, true},
+		{"replaced", exactKey, Flow{ID: 1, Zone: 1}, errReplaced, false},
+		{"a kernel without zones", exactKey, Flow{ID: 1}, unix.EOPNOTSUPP, true},
+		{"refused", exactKey, Flow{}, unix.EPERM, false},
+		{"nothing else to try", looseKey, Flow{}, unix.ENOENT, false},
+	} {
+		k, again := tt.key.next(&tt.flow, tt.err)
+		require.Equal(t, tt.again, again, tt.name)
+		if again {
+			require.Equal(t, looseKey, k)
+		}
+	}
+}
+
+// TestCheck asserts what is taken for a flow, for its successor and for another one.
+func TestCheck(t *testing.T) {
+	t.Parallel()
+	flow := NewFlow(ProtocolTCP, 0, netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2"), 1, 2, 3, 4)
+	flow.ID, flow.Timestamp.Start = 7, time.Unix(100, 0)
+	for name, tt := range map[string]struct {
+		change func(f, got *Flow)
+		want   error
+	}{
+		"the same":                 {func(_, _ *Flow) {}, nil},
+		"a wish":                   {func(f, got *Flow) { f.ID, got.TupleOrig = 0, got.TupleReply }, nil},
+		"without start":            {func(f, _ *Flow) { f.Timestamp = Timestamp{} }, nil},
+		"another ID":               {func(_, got *Flow) { got.ID++ }, errReplaced},
+		"another start":            {func(_, got *Flow) { got.Timestamp.Start = time.Unix(101, 0) }, errReplaced},
+		"another tuple":            {func(_, got *Flow) { got.ID, got.TupleOrig = 8, got.TupleReply }, errHidden},
+		"another zone":             {func(_, got *Flow) { got.ID, got.Zone = 8, 1 }, errHidden},
+		"another ID, by the reply": {func(f, got *Flow) { f.TupleOrig, got.ID = Tuple{}, 8 }, errReplaced},
+	} {
+		f, got := flow, flow
+		tt.change(&f, &got)
+		require.Equal(t, tt.want, f.check(&got), name)
+	}
 }

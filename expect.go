@@ -310,20 +310,18 @@ func (c *Conn) masterTuple(master *Flow) (Tuple, error) {
 	if !master.hasBothTuples() {
 		return master.tuple(), nil
 	}
-	var errs [2]error
-	for i, t := range []Tuple{master.TupleOrig, master.TupleReply} {
+	for _, t := range []Tuple{master.TupleOrig, master.TupleReply} {
 		key := Flow{TupleOrig: t, Zone: cmp.Or(master.Zone, t.Zone)}
 		key.TupleOrig.Zone = 0
 		got, _, err := c.find(&key, looseKey)
-		if err == nil && got.FiveTuple() != master.FiveTuple() {
-			err = errHidden
-		}
-		if err == nil {
+		switch {
+		case err != nil:
+			return Tuple{}, err
+		case got.FiveTuple() == master.FiveTuple():
 			return t, nil
 		}
-		errs[i] = err
 	}
-	return Tuple{}, outcome(errs[0], errs[1])
+	return Tuple{}, errHidden
 }
 
 // Expects returns an iterator over the expectations, in the manner of Flows.

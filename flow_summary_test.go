@@ -208,7 +208,7 @@ func TestFlowState(t *testing.T) {
 		info     ProtoInfo
 		state    string
 	}{
-		{ProtocolTCP, ProtoInfo{TCP: &ProtoInfoTCP{State: tcpEstablished}}, "ESTABLISHED"},
+		{ProtocolTCP, ProtoInfo{TCP: &ProtoInfoTCP{State: uint8(TCPStateEstablished)}}, "ESTABLISHED"},
 		{ProtocolSCTP, ProtoInfo{SCTP: &ProtoInfoSCTP{State: 1}}, "CLOSED"},
 		{ProtocolDCCP, ProtoInfo{DCCP: &ProtoInfoDCCP{State: 1}}, "REQUEST"},
 		{ProtocolUDP, ProtoInfo{}, ""},

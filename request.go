@@ -284,11 +284,11 @@ func (a attempt) append(e *nfnl.Encoder, f *Flow, flags netlink.HeaderFlags) err
 	return nil
 }
 
-// outcome returns the error of what was attempted twice. If the second attempt
-// found no flow, the first error says more: that a flow has the reply tuple though
-// not the original one, or hides it.
+// outcome returns the error of what was attempted twice. A flow that exists but
+// cannot be changed has the reply tuple, not the original one: then the first error
+// says more.
 func outcome(first, err error) error {
-	if first != nil && errors.Is(err, fs.ErrNotExist) && !errors.Is(first, errors.ErrUnsupported) {
+	if errors.Is(first, fs.ErrExist) && errors.Is(err, fs.ErrNotExist) {
 		return first
 	}
 	return err
@@ -418,7 +418,6 @@ func (c *Conn) get(r *request, f *Flow, k key, typ nfnl.MessageType) error {
 func (c *Conn) find(f *Flow, k key) (Flow, key, error) {
 	r := newRequest()
 	defer r.free()
-	var first error
 	for {
 		err := c.get(r, f, k, ctGet)
 		if orSuccessor(err) == nil {
@@ -426,8 +425,8 @@ func (c *Conn) find(f *Flow, k key) (Flow, key, error) {
 		}
 		next, again := k.next(f, err)
 		if !again {
-			return Flow{}, k, outcome(first, err)
+			return Flow{}, k, err
 		}
-		k, first = next, err
+		k = next
 	}
 }
