@@ -388,6 +388,7 @@ var (
 		CreateBatch(flows []conntrack.Flow) error
 		UpdateBatch(flows []conntrack.Flow) error
 		DeleteBatch(flows []conntrack.Flow) error
+		GetBatch(keys []conntrack.Flow) iter.Seq2[conntrack.Flow, error]
 		DeleteFunc(ctx context.Context, f conntrack.Filter, match func(*conntrack.Flow) bool) (deleted int, err error)
 		Events(ctx context.Context, groups []netfilter.NetlinkGroup, opts *conntrack.EventOptions) iter.Seq2[conntrack.Event, error]
 	} = (*conntrack.Conn)(nil)
