@@ -97,9 +97,9 @@ func (f *Filter) plan(flush bool, has func(feature) bool) (kernelFilter, error) 
 // other flows over the socket, and [Conn.FlushFilter] is a single request.
 //
 // No kernel filters by prefixes, by the zone of one direction, by the fields
-// Either and TCPState of [Filter], or by the ports of protocols other than TCP
-// and UDP. IPv6 addresses need a flow in the table to find out: dump and flush
-// are false until then.
+// [Filter.Either] and [Filter.TCPState], or by the ports of protocols other
+// than TCP and UDP. For a filter with IPv6 addresses, both results are false
+// until the table holds an IPv6 flow to try the kernel on.
 func (c *Conn) KernelFilters(f Filter) (dump, flush bool, err error) {
 	has := func(feature feature) bool {
 		found, findErr := c.findFeature(feature)

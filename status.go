@@ -28,7 +28,7 @@ const (
 	// table is full (IPS_ASSURED). It can be set but not cleared.
 	StatusAssured StatusFlag = 1 << 2
 	// StatusConfirmed is set if the flow is in the table, which it is once its
-	// first packet has left the machine (IPS_CONFIRMED). [Conn.Create] and
+	// first packet was let through (IPS_CONFIRMED). [Conn.Create] and
 	// [Conn.Update] add it to what they send.
 	StatusConfirmed StatusFlag = 1 << 3
 	// StatusSrcNAT is set if the source is translated in the original direction
