@@ -52,6 +52,8 @@ type ProtoInfoTCP struct {
 // ProtoInfoDCCP is the state of a DCCP connection (CTA_PROTOINFO_DCCP). Linux
 // 6.17 and later do not track DCCP.
 type ProtoInfoDCCP struct {
+	// State is the connection's state (enum ct_dccp_states), and Role the role
+	// of the source of the original direction (enum ct_dccp_roles).
 	State, Role  uint8
 	HandshakeSeq uint64
 }

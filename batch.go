@@ -73,7 +73,7 @@ func (e *BatchError) Unwrap() []error {
 func (c *Conn) CreateBatch(flows []Flow) error { return c.doAll(opCreate, flows) }
 
 // CreateOrUpdateBatch adds or changes flows as [Conn.CreateOrUpdate] does, many
-// with one system call. For the rest it is like [Conn.CreateBatch].
+// with one system call. Otherwise it is like [Conn.CreateBatch].
 func (c *Conn) CreateOrUpdateBatch(flows []Flow) error { return c.doAll(opPut, flows) }
 
 // UpdateBatch changes flows as [Conn.Update] does, many with one system call. A
@@ -318,13 +318,13 @@ func (b *batch) fail(p *batchFlow, err error) {
 // grow with the table: the [Flow] given to match, with all that it points to,
 // is overwritten after match has returned.
 //
-// Flows may change between match and their removal. That takes as long as match
-// needs for some 300 flows: the kernel reads up to 64 KiB ahead, and selected
+// A flow may change between match and its removal, within the time that match
+// takes for some 300 flows: the kernel reads up to 64 KiB ahead, and selected
 // flows are removed at least every 32 KiB. A flow that vanishes meanwhile is
-// neither counted nor an error. A later flow with the same tuples mostly has
-// the same ID, as [Flow.ID] says, and is then removed instead. If flows have a
-// Timestamp.Start, DeleteFunc compares it just before, at the cost of another
-// request for each flow, and spares the later flow.
+// neither counted nor an error. A later flow with the same tuples usually has
+// the same ID, as [Flow.ID] explains, and is then removed in its place. If
+// flows have a Timestamp.Start, DeleteFunc compares it just before the removal,
+// with another request for each flow, and spares the later flow.
 //
 // A flow that the kernel refuses to remove, such as an offloaded one on some
 // kernels, does not stop the rest; the first such error is returned at the end.
@@ -344,17 +344,19 @@ func (c *Conn) deleteFunc(ctx context.Context, f *Filter, match func(*Flow) bool
 }
 
 // UpdateFunc changes the flows that f selects and for which change returns
-// true, and returns how many it changed. The Flow that change returns holds
+// true, and returns how many it changed. The [Flow] that change returns holds
 // only what is to change, as for [Conn.Update]: Flow{Mark: 5}. UpdateFunc fills
 // in tuples and zone.
 //
-// For the rest it is like [Conn.DeleteFunc], except that the kernel does not
-// compare the ID of an update: a later flow in the place of one that change has
-// seen is changed instead, unless Timestamp.Start tells them apart.
+// Otherwise it is like [Conn.DeleteFunc], except that the kernel does not
+// compare the ID of an update: a later flow with the same tuples is changed in
+// the place of the one that change has seen, unless Timestamp.Start tells them
+// apart.
 //
-// If zones differ by direction, a flow whose own zone is that of both may be
-// hidden by another flow that has its tuple. It is then not changed, and the
-// error names it. To find out takes one more request for each flow with a Zone.
+// If zones differ by direction, a flow whose zone is that of both directions
+// may be hidden by another flow that has its tuple. It is then not changed, and
+// the error names it. Finding out takes one more request for each flow with a
+// Zone.
 func (c *Conn) UpdateFunc(ctx context.Context, f Filter, change func(*Flow) (Flow, bool)) (updated int, err error) {
 	if change == nil {
 		return 0, opError("update flows", ErrNoChange)
@@ -431,11 +433,12 @@ func (s *sweep) account() {
 	s.failed = s.failed[:0]
 }
 
-// GetBatch returns an iterator over the flows that the keys stand for, many
-// asked for with one system call. It yields one pair for each key, in order,
-// with what [Conn.Get] returns for it. A flow that does not exist does not end
-// the loop: its pair has an error that satisfies errors.Is(err, unix.ENOENT).
-// The kernel is asked while the loop goes on, for some hundred keys at a time.
+// GetBatch returns an iterator over the flows that the keys stand for. It
+// yields one pair for each key, in order, with what [Conn.Get] returns for it,
+// but asks for many with one system call. A flow that does not exist does not
+// end the loop: its pair has an error that satisfies errors.Is(err,
+// unix.ENOENT). The kernel is asked while the loop goes on, for some hundred
+// keys at a time.
 func (c *Conn) GetBatch(keys []Flow) iter.Seq2[Flow, error] {
 	return func(yield func(Flow, error) bool) {
 		g := c.newGetter()

@@ -35,10 +35,10 @@ type Conn struct {
 // [Conn.Listen] and [Conn.Events] join groups. config.PID is the netlink
 // address of the socket for requests alone.
 //
-// Dial with config.NetNS needs CAP_SYS_ADMIN. If that is not the namespace of
-// the process, the [Conn] keeps a thread there until it is closed, and opens
-// its further sockets from it: once Dial has returned, the process may drop all
-// capabilities but CAP_NET_ADMIN.
+// Dial with config.NetNS needs CAP_SYS_ADMIN. If the descriptor is not of the
+// process's own namespace, the [Conn] keeps a thread in the other one until it
+// is closed, and opens further sockets from there: once Dial has returned, the
+// process may drop all capabilities but CAP_NET_ADMIN.
 //
 // Without config.NetNS, Dial needs no privilege, but every later request needs
 // CAP_NET_ADMIN. On systems other than Linux, the error satisfies
@@ -111,7 +111,7 @@ func (c *Conn) SetReadBuffer(bytes int) error {
 }
 
 // SetWriteBuffer sets the size of the kernel's send buffer, in bytes, for all
-// sockets of the Conn. For the rest it is like [Conn.SetReadBuffer], with the
+// sockets of the Conn. Otherwise it is like [Conn.SetReadBuffer], with the
 // sysctl net.core.wmem_max.
 func (c *Conn) SetWriteBuffer(bytes int) error {
 	return opError("set write buffer", c.sockets.each(func(s *nfnl.Conn) error {
@@ -126,13 +126,13 @@ func (c *Conn) Flush() error {
 }
 
 // FlushFilter removes the flows that f selects. The zero [Filter] selects all
-// flows. A filter that contradicts itself is an error,
+// flows. A filter that contradicts itself is an error:
 // [ErrFilterSelectsNothing].
 //
 // If the kernel is known to honour all of f, FlushFilter is one request:
 // [Conn.KernelFilters] tells. Otherwise it dumps the flows and removes them as
-// [Conn.DeleteFunc] does, and what is said there about flows that change
-// meanwhile holds here too.
+// [Conn.DeleteFunc] does, so flows may change or be replaced between the two,
+// as described there.
 func (c *Conn) FlushFilter(f Filter) error {
 	const name = "flush with filter"
 	k, err := f.plan(true, c.has)

@@ -10,8 +10,7 @@
 //
 // # Reading
 //
-// [Conn.Flows] ranges over the flows that a [Filter] selects, in a memory that
-// does not grow with the table:
+// [Conn.Flows] ranges over the flows that a [Filter] selects, in constant memory:
 //
 //	c, err := conntrack.Dial(nil)
 //	if err != nil {
@@ -26,8 +25,8 @@
 //	}
 //
 // [Conn.Dump] and [Conn.DumpFilter] return the flows as a slice. [Conn.Get]
-// returns one flow, [Conn.GetBatch] many. The same for expectations are
-// [Conn.Expects], [Conn.ExpectsOf], [Conn.DumpExpect] and [Conn.GetExpect].
+// returns one flow, [Conn.GetBatch] many. For expectations, use [Conn.Expects],
+// [Conn.ExpectsOf], [Conn.DumpExpect] and [Conn.GetExpect].
 //
 // # Changing
 //
@@ -38,7 +37,7 @@
 // [Conn.FlushFilter] removes those that a [Filter] selects, and [Conn.Flush]
 // removes all.
 //
-// Expectations have [Conn.CreateExpect], [Conn.UpdateExpect],
+// For expectations, use [Conn.CreateExpect], [Conn.UpdateExpect],
 // [Conn.DeleteExpect], [Conn.FlushExpect] and [Conn.FlushExpectHelper].
 //
 // # Watching
@@ -50,29 +49,30 @@
 //
 // # Counting
 //
-// [Conn.StatsGlobal] returns how many flows there are and may be. [Conn.Stats]
-// and [Conn.StatsExpect] return the kernel's own counters for each CPU.
+// [Conn.StatsGlobal] returns how many flows the network namespace has, and how many
+// it may have. [Conn.Stats] and [Conn.StatsExpect] return the kernel's own counters
+// for each CPU.
 //
 // # Privileges
 //
-// The kernel serves no request, and sends no event, to a process without
-// CAP_NET_ADMIN in the user namespace that owns the network namespace. The
-// errors then satisfy errors.Is(err, fs.ErrPermission).
+// Every request, and every event, needs CAP_NET_ADMIN in the user namespace that
+// owns the network namespace. Root has it. To open another network namespace,
+// [Dial] needs CAP_SYS_ADMIN.
 //
 // # Errors
 //
-// An operation that fails returns an [*OpError], and one on many flows a
-// [*BatchError] that lists the flows that failed. Both wrap the kernel's errno:
+// A failed operation returns an [*OpError]. A batch of which some flows failed returns
+// a [*BatchError] that lists them. errors.Is tells the reason:
 //
-//   - A flow that does not exist: errors.Is(err, unix.ENOENT), and
-//     errors.Is(err, fs.ErrNotExist).
-//   - A flow that exists already: errors.Is(err, unix.EEXIST), and
-//     errors.Is(err, fs.ErrExist).
-//   - After [Conn.Close]: errors.Is(err, fs.ErrClosed), and errors.Is(err,
-//     unix.EBADF).
+//   - unix.ENOENT, fs.ErrNotExist: the flow does not exist.
+//   - unix.EEXIST, fs.ErrExist: the flow exists already.
+//   - unix.EPERM, fs.ErrPermission: usually, the process lacks CAP_NET_ADMIN.
+//   - unix.EBADF, fs.ErrClosed: [Conn.Close] was called.
+//   - Any other errno of the kernel, or an error of this package such as
+//     [ErrNeedTimeout].
 //
-// They also wrap a [*netlink.OpError], which has the kernel's own words if it
-// gave any.
+// A refusal of the kernel also wraps a [*netlink.OpError], which has the kernel's
+// own words if it gave any.
 //
 // # Byte order
 //

@@ -166,25 +166,25 @@ func ignoreGone(err error) error {
 // [Flow] is the caller's to keep.
 //
 // If the dump fails, the error is yielded last, with a zero [Flow], and the
-// flows before it are incomplete. The error satisfies errors.Is(err,
+// flows before it may not be all. The error satisfies errors.Is(err,
 // [ErrDumpInterrupted]) if the kernel marked the dump as inconsistent, and
 // errors.Is(err, ctx.Err()) if ctx ended.
 //
 // The table changes while it is dumped:
 //
 //   - A flow that exists from the beginning to the end of the dump is yielded.
-//     It is yielded twice if its neighbour in the table goes at the wrong
-//     moment.
+//     It may be yielded twice if its neighbour in the table is removed
+//     meanwhile.
 //   - A flow that begins or ends during the dump may be yielded or not.
 //   - If the kernel resizes the table, flows may be yielded twice or not at
-//     all, and the kernel does not say so. Ask for a flow by [Conn.Get] before
-//     you take it for gone.
+//     all, and the kernel does not say so. Ask for a flow with [Conn.Get]
+//     before you conclude that it has gone.
 //
-// The loop body may call any method of the [Conn]. Leaving the loop early costs
-// closing a socket.
+// The loop body may call any method of the [Conn]. Leaving the loop early
+// closes a socket, which a later dump has to open again.
 //
-// While the kernel looks for flows to send, one CPU handles no packets
-// (softirqs). It looks longest for a [Filter] that selects few flows of a huge
+// While the kernel looks for a flow to send, packets wait on one CPU (softirqs
+// are off). This takes longest with a [Filter] that selects few flows of a huge
 // table: 60 to 80 ms in a table of 200 000. Two loops side by side, one for
 // each family, take about a tenth less time and a tenth more CPU time.
 func (c *Conn) Flows(ctx context.Context, f Filter, opts *DumpOptions) iter.Seq2[Flow, error] {
@@ -203,20 +203,20 @@ func (c *Conn) Flows(ctx context.Context, f Filter, opts *DumpOptions) iter.Seq2
 	}
 }
 
-// Dying returns an iterator over the flows that were removed from the table
-// while their [EventDestroy] waits to be delivered (the kernel's dying list,
-// Linux 3.8). Only events for a listener with netlink.BroadcastError whose
-// buffer is full wait, so most of the time there are none. For the rest it is
-// like [Conn.Flows].
+// Dying returns an iterator over the flows that were removed from the table,
+// but whose [EventDestroy] is not delivered yet (the kernel's dying list, Linux
+// 3.8). An event waits only if the buffer of a listener with
+// netlink.BroadcastError is full, as with [EventOptions.Reliable], so most of
+// the time the list is empty. Otherwise it is like [Conn.Flows].
 func (c *Conn) Dying(ctx context.Context) iter.Seq2[Flow, error] {
 	return c.list(ctx, ctGetDying, "dump dying flows")
 }
 
 // Unconfirmed returns an iterator over the flows whose first packet is still on
 // its way through the machine (the kernel's unconfirmed list, Linux 3.8). The
-// list is always empty since Linux 6.3. Before, a flow is on it for a moment
-// only, unless its packet waits in a queue for user space. For the rest it is
-// like [Conn.Flows].
+// list is always empty on Linux 6.3 and later. On older kernels a flow is on it
+// for a moment only, unless its packet waits in a queue for user space.
+// Otherwise it is like [Conn.Flows].
 func (c *Conn) Unconfirmed(ctx context.Context) iter.Seq2[Flow, error] {
 	return c.list(ctx, ctGetUnconfirmed, "dump unconfirmed flows")
 }
@@ -262,7 +262,7 @@ func (c *Conn) Dump(opts *DumpOptions) ([]Flow, error) {
 }
 
 // DumpFilter returns the flows that f selects. The zero [Filter] selects all
-// flows. For the rest it is like [Conn.Dump].
+// flows. Otherwise it is like [Conn.Dump].
 func (c *Conn) DumpFilter(f Filter, opts *DumpOptions) ([]Flow, error) {
 	d := collector{c: c}
 	if f == (Filter{}) {

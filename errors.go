@@ -11,11 +11,13 @@ import (
 	"github.com/ti-mo/conntrack/internal/nfnl"
 )
 
-// Errors about what the caller asked for. Nothing was sent to the kernel.
+// Errors about what the caller asked for. Nothing was sent to the kernel. They
+// come wrapped in an [*OpError] or a [*BatchError]: test for them with
+// errors.Is.
 var (
 	// ErrNeedTimeout is returned for a new flow without a timeout.
 	ErrNeedTimeout = errors.New("a new flow needs a timeout")
-	// ErrNeedTuples is returned for a flow without an original and a reply
+	// ErrNeedTuples is returned for a flow with neither an original nor a reply
 	// tuple, and for a new flow with only one of them.
 	ErrNeedTuples = errors.New("a flow needs an original or a reply tuple")
 	// ErrUpdateMaster is returned for an update with TupleMaster.
@@ -56,10 +58,12 @@ var (
 )
 
 // ErrDumpInterrupted says that the kernel marked a dump as inconsistent
-// (NLM_F_DUMP_INTR): entries may be missing or repeated.
+// (NLM_F_DUMP_INTR): entries may be missing or repeated. Test for it with
+// errors.Is.
 var ErrDumpInterrupted = nfnl.ErrDumpInterrupted
 
 // ErrUnknownEvent says that a message is not an event that this package knows.
+// Test for it with errors.Is.
 var ErrUnknownEvent = errors.New("unknown event")
 
 var (

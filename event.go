@@ -146,7 +146,8 @@ func eventType(h nfnl.Header) EventType {
 
 // Unmarshal sets e to the event in a netlink message, for programs that receive
 // these messages themselves. The Event does not refer to the message
-// afterwards. A message of another type is an error, [ErrUnknownEvent].
+// afterwards. For a message of another type, the error satisfies errors.Is(err,
+// [ErrUnknownEvent]).
 func (e *Event) Unmarshal(nlmsg netlink.Message) error {
 	h, attrs, err := nfnl.DecodeMessage(nlmsg)
 	if err != nil {

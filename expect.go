@@ -220,7 +220,7 @@ func (c *Conn) putExpect(r *request, ex *Expect, flags netlink.HeaderFlags) erro
 }
 
 // GetExpect returns the expectation that a packet with ex.Tuple would fulfil,
-// in the zone ex.Zone of its master. So the parts of ex.Tuple that the
+// and whose master is in the zone ex.Zone. So the parts of ex.Tuple that the
 // expectation's own mask leaves out do not matter. If ex.ID is not 0, the
 // expectation must have that ID. If no such expectation exists, the error
 // satisfies errors.Is(err, unix.ENOENT).
@@ -277,10 +277,9 @@ func (c *Conn) flushExpect(op, helper string) error {
 }
 
 // ExpectsOf returns an iterator over the expectations of one flow: the one with
-// the tuples and the zone of master. One tuple is enough, but only with both
-// can no other flow be taken for it. If no such flow exists, the error
-// satisfies errors.Is(err, unix.ENOENT). For the rest it is like
-// [Conn.Expects].
+// the tuples and the zone of master. One tuple is enough; with both, no other
+// flow can be taken for it. If no such flow exists, the error satisfies
+// errors.Is(err, unix.ENOENT). Otherwise it is like [Conn.Expects].
 func (c *Conn) ExpectsOf(ctx context.Context, master Flow) iter.Seq2[Expect, error] {
 	return func(yield func(Expect, error) bool) {
 		if err := c.expectsOf(ctx, &master, yield); err != nil {

@@ -24,7 +24,7 @@ type Filter struct {
 	// Mark without a Mask, is an error: [ErrFilterSelectsNothing].
 	Mark, Mask uint32
 
-	// Family is netfilter.ProtoIPv4 or netfilter.ProtoIPv6.
+	// Family selects flows of netfilter.ProtoIPv4 or netfilter.ProtoIPv6.
 	Family netfilter.ProtoFamily
 
 	// Status and StatusMask select flows with status & StatusMask == Status. If
@@ -58,7 +58,8 @@ type Filter struct {
 	TCPState TCPState
 }
 
-// TupleFields names the fields of a [Tuple] that may usefully be zero.
+// TupleFields names fields of a [Tuple] that a [Filter] compares even if they
+// are zero.
 type TupleFields struct {
 	Protocol, SourcePort, DestinationPort, ICMPType, ICMPCode, ICMPID, Zone bool
 }

@@ -24,8 +24,8 @@ func (f Flow) HasLabel(bit int) bool { return nfnl.Bit(f.Labels, bit) }
 func (f *Flow) SetLabel(bit int) { f.changeLabel(bit, true) }
 
 // ClearLabel clears label bit, from 0 to 127, in f.Labels and sets it in
-// f.LabelsMask, so that [Conn.Update] with f clears it in the kernel. For the
-// rest it is like [Flow.SetLabel].
+// f.LabelsMask, so that [Conn.Update] with f clears it in the kernel. Otherwise
+// it is like [Flow.SetLabel].
 //
 // An update without LabelsMask, as of a flow from a dump, replaces all labels,
 // and so clears those that the flow got since.

@@ -199,7 +199,7 @@ func (b Bound) name() string { return nameIn(boundNames, b) }
 // MarshalText returns the text of [Bound.String].
 func (b Bound) MarshalText() ([]byte, error) { return []byte(b.String()), nil }
 
-// UnmarshalText sets b to the Bound that [Bound.String] names so, in any case.
+// UnmarshalText sets b to the Bound whose [Bound.String] is text, in any case.
 func (b *Bound) UnmarshalText(text []byte) error { return parseName(b, "bound", boundNames, text) }
 
 // Bound returns the direction of f as seen from the network with the given

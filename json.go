@@ -106,8 +106,8 @@ func (f *Flow) UnmarshalJSON(b []byte) error {
 //	  tuple    object
 func (ex Expect) MarshalJSON() ([]byte, error) { return json.Marshal(newExpectJSON(&ex)) }
 
-// UnmarshalJSON sets ex to the expectation that [Expect.MarshalJSON] wrote. For
-// the rest it is like [Flow.UnmarshalJSON].
+// UnmarshalJSON sets ex to the expectation that [Expect.MarshalJSON] wrote. Otherwise
+// it is like [Flow.UnmarshalJSON].
 func (ex *Expect) UnmarshalJSON(b []byte) error {
 	j, err := readJSON[expectJSON](b)
 	if j != nil {
@@ -127,8 +127,8 @@ func (ex *Expect) UnmarshalJSON(b []byte) error {
 //	expect  object  Expect
 func (e Event) MarshalJSON() ([]byte, error) { return json.Marshal(newEventJSON(&e)) }
 
-// UnmarshalJSON sets e to the event that [Event.MarshalJSON] wrote. For the
-// rest it is like [Flow.UnmarshalJSON].
+// UnmarshalJSON sets e to the event that [Event.MarshalJSON] wrote. Otherwise
+// it is like [Flow.UnmarshalJSON].
 func (e *Event) UnmarshalJSON(b []byte) error {
 	j, err := readJSON[eventJSON](b)
 	if j != nil {

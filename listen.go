@@ -17,11 +17,13 @@ import (
 )
 
 // ErrOverrun says that the kernel dropped events because the socket's receive
-// buffer was full. It satisfies errors.Is(ErrOverrun, unix.ENOBUFS).
+// buffer was full. Test for it with errors.Is. It satisfies
+// errors.Is(ErrOverrun, unix.ENOBUFS) itself.
 //
-// [Conn.Events] yields it in the place of the lost events. To catch up, dump
-// the table then: the dump shows what the lost events would have told, and the
-// loop goes on with what happens afterwards.
+// [Conn.Events] yields it at the point where the events were lost. A program
+// that keeps a copy of the table then dumps the table to catch up: the dump
+// shows what the lost events would have told, and the loop goes on with what
+// happens afterwards.
 var ErrOverrun = nfnl.ErrOverrun
 
 // eventBuffer is the receive buffer of a socket that listens, in bytes. The
@@ -97,22 +99,21 @@ type EventOptions struct {
 }
 
 // Events returns an iterator over the events of the given groups, in the
-// kernel's order. No groups stand for [netfilter.GroupsCT], the events of
-// flows; [netfilter.GroupsCTExp] are those of expectations. A nil opts is the
+// kernel's order. If groups is empty, it is [netfilter.GroupsCT], the events of
+// flows; those of expectations are [netfilter.GroupsCTExp]. A nil opts is the
 // zero [EventOptions]. Each range over the iterator has a socket of its own,
 // which joins the groups at the start of the loop and leaves them at its end. A
 // yielded [Event] is the caller's to keep, unless opts.Reuse is set.
 //
-// Errors are yielded with a zero [Event]. The loop goes on after these:
+// Errors are yielded with a zero [Event]. The loop goes on after an error that
+// satisfies errors.Is(err, [ErrOverrun]), which says that the kernel dropped
+// events at this point, and after an error about a message that cannot be
+// decoded. The loop ends after
 //
-//   - [ErrOverrun]: the kernel dropped events in this place.
-//   - A message cannot be decoded.
-//
-// It ends after these:
-//
-//   - errors.Is(err, ctx.Err()): ctx ended.
-//   - errors.Is(err, fs.ErrClosed): the [Conn] was closed.
-//   - Any error of the socket.
+//   - an error that satisfies errors.Is(err, ctx.Err()), when ctx has ended,
+//   - an error that satisfies errors.Is(err, fs.ErrClosed), when the [Conn] was
+//     closed,
+//   - any other error of the socket.
 //
 // A flow that began while no program listened, in any network namespace, has no
 // events, not even its [EventDestroy], unless the sysctl
@@ -259,21 +260,22 @@ func (w *watch) report(err error) bool {
 }
 
 // Listen sends the events of the given groups to evChan until the Conn is
-// closed. [Conn.Events] does the same for a loop, keeps errors in their place
-// among the events, and can filter; prefer it in new programs. [Conn.Events]
-// also says which flows have no events.
+// closed. New programs should prefer [Conn.Events], which keeps errors in their
+// place among the events and can filter. Its documentation also says which
+// flows have no events.
 //
 // Listen starts numWorkers goroutines, at least one; with more than one, the
 // order of events is lost. At least one group is needed. A [Conn] can listen
-// once only. When Listen returns, the groups are joined: every later event is
+// only once. When Listen returns, the groups are joined: every later event is
 // received.
 //
-// The returned channel carries [ErrOverrun] when the kernel dropped events,
-// errors of messages that cannot be decoded, and the error that ended a worker.
-// Nobody needs to read it: while it is full, errors that end no worker are left
-// out, but [Conn.Overruns] still counts overruns. Closing the [Conn] ends the
-// workers without an error and closes neither channel. The caller may close
-// both when [Conn.Close] has returned.
+// The returned channel carries an error that satisfies errors.Is(err,
+// [ErrOverrun]) when the kernel dropped events, errors about messages that
+// cannot be decoded, and the error that ended a worker. Nobody needs to read
+// it: when it is full, errors that end no worker are left out, but
+// [Conn.Overruns] still counts overruns. Closing the [Conn] ends the workers
+// without an error and closes neither channel. The caller may close both when
+// [Conn.Close] has returned.
 //
 // [ErrOverrun] may overtake events that still wait in evChan. These are older
 // than a dump made at that moment: applied to the dump, they would bring back

@@ -144,21 +144,21 @@ func orSuccessor(err error) error {
 // or another flow uses what this one is to be translated into, the error
 // satisfies errors.Is(err, unix.EEXIST).
 //
-// The flow is translated if NAT is set, or if Status has [StatusSrcNAT] or
-// [StatusDstNAT]: then into what TupleReply says. So a flow from [Conn.Dump]
-// can be put back, except for its counters, times and security context. If it
-// has a master, add that one first.
+// The flow is translated if NAT is set. It is also translated if [Flow.Status]
+// has [StatusSrcNAT] or [StatusDstNAT], into what TupleReply says. So a flow
+// from [Conn.Dump] can be put back, except for its counters, times and security
+// context. If it has a master, add that one first.
 //
-// Labels need room: see [Flow]. Without it, the flow is added without them, and
-// the error satisfies errors.Is(err, unix.ENOSPC). A flow with Labels or
-// Helper.Info takes two or three requests.
+// Labels need room: see [Flow.Labels]. If there is none, the flow is added
+// without labels, and the error satisfies errors.Is(err, unix.ENOSPC). A flow
+// with Labels or Helper.Info takes two or three requests.
 func (c *Conn) Create(f Flow) error { return c.do(opCreate, &f) }
 
 // CreateOrUpdate adds a flow as [Conn.Create] does or, if a flow with its
 // original tuple exists, changes that flow as [Conn.Update] does, with a second
-// request. What only a new flow can get stays as it is then: its NAT, its
-// master, and the flags of Status that come from these. If another flow has the
-// reply tuple, the error satisfies errors.Is(err, unix.EEXIST).
+// request. Some things only a new flow can get: an existing flow keeps its NAT,
+// its master, and the flags of [Flow.Status] that come from these. If another
+// flow has the reply tuple, the error satisfies errors.Is(err, unix.EEXIST).
 func (c *Conn) CreateOrUpdate(f Flow) error { return c.do(opPut, &f) }
 
 // Get returns the flow with the tuples and the zone of f. One tuple is enough:
@@ -166,8 +166,8 @@ func (c *Conn) CreateOrUpdate(f Flow) error { return c.do(opPut, &f) }
 // exists, the error satisfies errors.Is(err, unix.ENOENT).
 //
 // If f came from the kernel, the result may be a later flow with the same
-// tuples. Its ID mostly is the same too, as [Flow.ID] says; compare
-// Timestamp.Start.
+// tuples. Compare Timestamp.Start to find out: the ID is usually the same, as
+// [Flow.ID] explains.
 func (c *Conn) Get(f Flow) (Flow, error) {
 	flow, _, err := c.find(&f, f.key())
 	return flow, flowError(opGet, &f, orSuccessor(err))
@@ -179,16 +179,16 @@ func (c *Conn) Get(f Flow) (Flow, error) {
 // such flow exists, the error satisfies errors.Is(err, unix.ENOENT).
 //
 // Give Update the tuples, the zone and the change, and not a whole flow from
-// [Conn.Get] or [Conn.Dump]. That would set timeout, status and state back to
-// what they were, or fail with EBUSY if the flow has got more flags meanwhile.
-// For example:
+// [Conn.Get] or [Conn.Dump]. A whole flow would set timeout, status and state
+// back to what they were, or fail with EBUSY if the flow has gained flags
+// since. For example:
 //
 //	Flow{TupleOrig: f.TupleOrig, TupleReply: f.TupleReply, Zone: f.Zone, Mark: 5}
 //
-// A Status other than zero must hold [StatusExpected], [StatusSeenReply] and
-// [StatusAssured] if the flow has them, or the kernel answers EBUSY. The kernel
-// ignores changes of the flags about NAT, sequence numbers, the helper and
-// offloading.
+// A [Flow.Status] other than zero must hold [StatusExpected], [StatusSeenReply]
+// and [StatusAssured] if the flow has them, or the kernel answers EBUSY. The
+// kernel ignores changes of the flags about NAT, sequence numbers, the helper
+// and offloading.
 //
 // The kernel changes helper, timeout, status, protocol state, mark, sequence
 // adjustment, SYN proxy and labels, in this order, and stops at the first that
@@ -202,7 +202,7 @@ func (c *Conn) Update(f Flow) error { return c.do(opUpdate, &f) }
 //
 // If f.ID is not 0, as in a [Flow] from the kernel, only a flow with that ID is
 // removed. This hardly protects a later flow with the same tuples, as [Flow.ID]
-// says.
+// explains.
 func (c *Conn) Delete(f Flow) error { return c.do(opDelete, &f) }
 
 // An op is an operation on one flow.

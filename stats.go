@@ -32,7 +32,9 @@ type Stats struct {
 // StatsExpect are the counters of one CPU for expectations (CTA_STATS_EXP_*,
 // Linux 3.6).
 type StatsExpect struct {
-	CPUID               uint16
+	CPUID uint16
+	// New counts flows that were expected, Create expectations that were added,
+	// and Delete expectations that were removed.
 	New, Create, Delete uint32
 }
 

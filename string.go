@@ -66,8 +66,9 @@ func (t Tuple) String() string {
 		Protocol(t.Proto.Protocol), endText(t.Source()), endText(t.Destination()))
 }
 
-// MarshalText returns the text of t's [FiveTuple] and its zone if it has one:
-// udp 192.0.2.1:5353 > 192.0.2.2:53 zone 7.
+// MarshalText returns the text of t's [FiveTuple], and its zone if it has one:
+//
+//	udp 192.0.2.1:5353 > 192.0.2.2:53 zone 7
 func (t Tuple) MarshalText() ([]byte, error) {
 	text := t.FiveTuple().String()
 	if t.Zone != 0 {
@@ -98,8 +99,10 @@ func (t *Tuple) UnmarshalText(text []byte) error {
 
 const zoneWord = " zone "
 
-// String returns k as tcp 192.0.2.1:40000 > 192.0.2.2:443, or as icmp 192.0.2.1
-// > 192.0.2.2 type 8 code 0 id 4660.
+// String returns k in one of these forms:
+//
+//	tcp 192.0.2.1:40000 > 192.0.2.2:443
+//	icmp 192.0.2.1 > 192.0.2.2 type 8 code 0 id 4660
 func (k FiveTuple) String() string {
 	if k.isICMP() {
 		typeCode := k.Destination.Port()
@@ -183,14 +186,15 @@ func (ctr Counter) String() string {
 	return fmt.Sprintf("[%s: %d pkts/%d B]", directionName(ctr.Direction), ctr.Packets, ctr.Bytes)
 }
 
-// String returns the adjustment as
-// [dir: orig, pos: 42, before: 80, after: 747811].
+// String returns the adjustment in this form:
+//
+//	[dir: orig, pos: 42, before: 80, after: 747811]
 func (seq SequenceAdjust) String() string {
 	return fmt.Sprintf("[dir: %s, pos: %d, before: %d, after: %d]",
 		directionName(seq.Direction), seq.Position, seq.OffsetBefore, seq.OffsetAfter)
 }
 
-// String returns the counters with their names, for those that v0.5.0 had.
+// String returns the counters that v0.5.0 had, with their names.
 func (s Stats) String() string {
 	return fmt.Sprintf("<CPU %d - Found: %d, Invalid: %d, Ignore: %d, Insert: %d, InsertFailed: %d, "+
 		"Drop: %d, EarlyDrop: %d, Error: %d, SearchRestart: %d>",
