@@ -6,9 +6,9 @@ import (
 	"github.com/ti-mo/conntrack/internal/nfnl"
 )
 
-// A Helper is the helper of a flow (CTA_HELP): kernel code, or a program, that
-// follows protocols which open further connections. It is zero for a flow
-// without one.
+// A Helper is the helper of a flow (CTA_HELP): code of the kernel, or a
+// program, that follows a protocol which opens further connections. It is zero
+// for a flow without one.
 type Helper struct {
 	// Name is the kernel's name of the helper, such as ftp (CTA_HELP_NAME).
 	Name string

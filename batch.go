@@ -145,7 +145,7 @@ type batch struct {
 	*request
 	c        *Conn
 	op       op
-	messages int // at most, in one send
+	messages int // at most in one send
 	bytes    int
 
 	// careful is set if flows are to be looked up before the change, where that
@@ -462,7 +462,7 @@ func (c *Conn) GetBatch(keys []Flow) iter.Seq2[Flow, error] {
 type getter struct {
 	*request
 	c        *Conn
-	messages int // at most, in one send
+	messages int // at most in one send
 	bytes    int
 
 	found []found // by key

@@ -56,8 +56,8 @@
 // # Privileges
 //
 // Every request, and every event, needs CAP_NET_ADMIN in the user namespace that
-// owns the network namespace. Root has it. To open another network namespace,
-// [Dial] needs CAP_SYS_ADMIN.
+// owns the network namespace. To open another network namespace, [Dial] needs
+// CAP_SYS_ADMIN.
 //
 // # Errors
 //

@@ -12,7 +12,7 @@ import (
 	"github.com/ti-mo/conntrack/internal/nfnl"
 )
 
-// DumpOptions say how to dump the table.
+// DumpOptions say how to make a dump.
 type DumpOptions struct {
 	// ZeroCounters sets the counters of each flow in the kernel to zero as it
 	// is dumped (IPCTNL_MSG_CT_GET_CTRZERO); the Flow has their last values.
@@ -45,7 +45,7 @@ func (c *Conn) dump(ctx context.Context, r *request, fn func(nfnl.Message) error
 		}
 	}()
 	stop := context.AfterFunc(ctx, func() { _ = s.SetDeadline(time.Unix(1, 0)) })
-	defer stop() // also if fn panics: it keeps the socket's buffer
+	defer stop() // also if fn panics: until then ctx keeps the socket's buffer alive
 
 	err = s.Do(&r.enc, fn)
 	reusable = stop() && err == nil

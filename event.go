@@ -50,9 +50,9 @@ type Event struct {
 	ZeroMark bool
 }
 
-// An NSID is the id of a network namespace other than the Conn's own, as the
-// latter numbers it (ip-netns(8), list-id). The zero NSID is the Conn's own
-// namespace.
+// An NSID identifies a network namespace other than that of the [Conn], by the
+// id that the latter has for it (ip-netns(8), list-id). The zero NSID stands
+// for the namespace of the Conn itself.
 type NSID struct {
 	id    int
 	other bool

@@ -173,8 +173,8 @@ func between(start, stop time.Time) (d time.Duration, ok bool) {
 	return max(0, stop.Sub(start)), true
 }
 
-// A Bound is the direction of a flow as seen from a network. The zero Bound is
-// for a flow that lacks one of its tuples.
+// A Bound is the direction of a flow as seen from a network: see [Flow.Bound].
+// The zero Bound is for a flow that lacks one of its tuples.
 type Bound uint8
 
 const (
