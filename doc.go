@@ -13,7 +13,8 @@
 //     [Conn.CreateExpect], [Conn.UpdateExpect], [Conn.DeleteExpect],
 //     [Conn.FlushExpect], [Conn.FlushExpectHelper];
 //   - it watches it: [Conn.Events], [Conn.Listen];
-//   - it counts: [Conn.Stats], [Conn.StatsExpect], [Conn.StatsGlobal].
+//   - it counts: [Conn.Stats], [Conn.StatsExpect], [Conn.StatsGlobal]; and says what
+//     is switched on: [Conn.Settings].
 //
 // The table holds a [Flow] for each connection that the kernel tracks, and an
 // [Expect] for each connection that one of its helpers waits for, such as the
