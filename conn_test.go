@@ -134,6 +134,10 @@ func calls() []call {
 			_, err := c.StatsGlobal()
 			return err
 		}},
+		{"Settings", func(c *conntrack.Conn) error {
+			_, err := c.Settings()
+			return err
+		}},
 		{"CreateBatch", func(c *conntrack.Conn) error { return c.CreateBatch([]conntrack.Flow{f, newFlow(2), newFlow(3)}) }},
 		{"UpdateBatch", func(c *conntrack.Conn) error { return c.UpdateBatch([]conntrack.Flow{f, newFlow(2), newFlow(3)}) }},
 		{"DeleteBatch", func(c *conntrack.Conn) error { return c.DeleteBatch([]conntrack.Flow{f, newFlow(2), newFlow(3)}) }},
@@ -539,6 +543,7 @@ func TestDroppedCapabilities(t *testing.T) {
 	}
 	c, err := conntrack.Dial(ns.Config())
 	require.NoError(t, err)
+	ns.Sysctl("net.netfilter.nf_conntrack_events", "1") // not the default of new kernels
 	keepNetAdmin(t)
 	require.ErrorIs(t, unix.Setns(ns.FD(), unix.CLONE_NEWNET), unix.EPERM)
 
@@ -559,6 +564,9 @@ func TestDroppedCapabilities(t *testing.T) {
 	n, err := c.DeleteFunc(context.Background(), conntrack.Filter{}, nil)
 	require.NoError(t, err)
 	require.Equal(t, 3, n)
+	settings, err := c.Settings()
+	require.NoError(t, err)
+	require.EqualValues(t, 1, settings.Events)
 	ctx, cancel := context.WithCancel(context.Background())
 	for _, err := range c.Events(ctx, netfilter.GroupsCT, &conntrack.EventOptions{Joined: cancel}) {
 		require.ErrorIs(t, err, context.Canceled)

@@ -51,7 +51,8 @@
 //
 // [Conn.StatsGlobal] returns how many flows the network namespace has, and how many
 // it may have. [Conn.Stats] and [Conn.StatsExpect] return the kernel's own counters
-// for each CPU.
+// for each CPU. [Conn.Settings] says what the namespace counts, tells and tracks, so
+// that what is missing has a cause.
 //
 // # Privileges
 //

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/nftables"
 	"github.com/mdlayher/netlink"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -297,6 +298,122 @@ func TestStatsGlobal(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, uint32(20), stats.Entries)
 	require.Equal(t, 20, ns.Count())
+}
+
+// TestSettings asserts that the settings are those of the Conn's namespace, wherever
+// the calling thread is.
+func TestSettings(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name    string
+		options []nstest.Option
+		change  func(*nstest.NS)
+		want    conntrack.Settings
+	}{
+		{"untracked", []nstest.Option{nstest.NoTracking()}, func(ns *nstest.NS) {
+			ns.Sysctl("net.netfilter.nf_conntrack_events", "0")
+		}, conntrack.Settings{}},
+		{"tracked", nil, func(ns *nstest.NS) {
+			ns.Sysctl("net.netfilter.nf_conntrack_events", "1")
+		}, conntrack.Settings{Events: 1, TracksIPv4: true, TracksIPv6: true}},
+		{"IPv4 tracked", []nstest.Option{nstest.NoTracking(), nstest.Accounting()}, func(ns *nstest.NS) {
+			ns.Sysctl("net.netfilter.nf_conntrack_events", "1")
+			ns.Track(nftables.TableFamilyIPv4)
+		}, conntrack.Settings{Accounting: true, Events: 1, TracksIPv4: true}},
+		{"IPv6 tracked", []nstest.Option{nstest.NoTracking(), nstest.Timestamps()}, func(ns *nstest.NS) {
+			ns.Sysctl("net.netfilter.nf_conntrack_events", "0")
+			ns.Track(nftables.TableFamilyIPv6)
+		}, conntrack.Settings{Timestamps: true, TracksIPv6: true}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			ns, elsewhere := nstest.New(t, tt.options...), nstest.New(t, nstest.Accounting(), nstest.Timestamps())
+			tt.change(ns)
+			c := dial(t, ns)
+			check := func() error {
+				requireSettings(t, tt.want, c)
+				return nil
+			}
+			check()
+			ns.Do(check)
+			elsewhere.Do(check)
+		})
+	}
+}
+
+// TestSettingsOfProcess asserts that a Conn in the process's own namespace, which
+// keeps no thread there, has its settings.
+func TestSettingsOfProcess(t *testing.T) {
+	t.Parallel()
+	elsewhere := nstest.New(t, nstest.NoTracking())
+	c, err := conntrack.Dial(nil)
+	require.NoError(t, err)
+	defer c.Close()
+	want, err := c.Settings()
+	require.NoError(t, err)
+	require.True(t, want.Accounting)
+	require.True(t, want.Timestamps)
+	elsewhere.Do(func() error {
+		got, err := c.Settings()
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+		return nil
+	})
+}
+
+// TestSettingsWithoutProc asserts that the error says why nothing is known.
+func TestSettingsWithoutProc(t *testing.T) {
+	t.Parallel()
+	nstest.Require(t)
+	c, err := conntrack.Dial(nil)
+	require.NoError(t, err)
+	defer c.Close()
+	result := make(chan error)
+	go func() {
+		runtime.LockOSThread() // for good: the thread's view of files ends with it
+		err := hideSysctls()
+		if err == nil {
+			_, err = c.Settings()
+		}
+		result <- err
+	}()
+	err = <-result
+	requireOpError(t, err, fs.ErrNotExist)
+	require.ErrorContains(t, err, "/proc/sys/net/netfilter/nf_conntrack_acct")
+	require.ErrorContains(t, err, "mount /proc")
+	_, err = c.Settings()
+	require.NoError(t, err)
+}
+
+// hideSysctls puts an empty directory in place of /proc/sys, for the calling thread.
+func hideSysctls() error {
+	if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
+		return err
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return err
+	}
+	return unix.Mount("tmpfs", "/proc/sys", "tmpfs", 0, "")
+}
+
+// requireSettings asserts what Settings returns, of what can be found out.
+func requireSettings(t *testing.T, want conntrack.Settings, c *conntrack.Conn) {
+	t.Helper()
+	got, err := c.Settings()
+	require.NoError(t, err)
+	require.NotZero(t, got.Max)
+	require.NotZero(t, got.Buckets)
+	want.Max, want.Buckets = got.Max, got.Buckets
+	want.TrackingKnown = got.TrackingKnown
+	if _, err := os.Stat("/sys/module/nfnetlink_hook"); err == nil {
+		want.TrackingKnown = true
+	}
+	if !want.TrackingKnown {
+		t.Log("this kernel does not tell what its packets run into")
+		want.TracksIPv4, want.TracksIPv6 = false, false
+	}
+	require.Equal(t, want, got)
 }
 
 // TestStats makes what is counted happen.

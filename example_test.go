@@ -749,6 +749,31 @@ func ExampleConn_StatsGlobal() {
 	// Output: flows: 1 full: false
 }
 
+// What is missing has a cause that can be printed.
+func ExampleConn_Settings() {
+	c, err := conntrack.Dial(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	s, err := c.Settings()
+	if err != nil {
+		log.Fatal(err)
+	}
+	if s.TrackingKnown && !s.TracksIPv4 {
+		fmt.Println("no IPv4 flows: no rule asks for connection tracking")
+	}
+	if !s.Accounting {
+		fmt.Println("no counters: set net.netfilter.nf_conntrack_acct=1")
+	}
+	if s.Events == 0 {
+		fmt.Println("no events: set net.netfilter.nf_conntrack_events=1")
+	}
+	fmt.Println("counters:", s.Accounting, "times:", s.Timestamps)
+	// Output: counters: true times: true
+}
+
 func ExampleNewFlow() {
 	f := conntrack.NewFlow(unix.IPPROTO_TCP, 0,
 		netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("198.51.100.2"),

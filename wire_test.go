@@ -539,6 +539,35 @@ func seed(f *testing.F, types ...string) {
 	}
 }
 
+// TestDecodeHook asserts that a hook is known by the name of its function, if it has
+// one.
+func TestDecodeHook(t *testing.T) {
+	tests := []struct {
+		name   string
+		encode func(*nfnl.Encoder)
+		want   string
+	}{
+		{"named", func(e *nfnl.Encoder) {
+			e.Uint32(1, 0)
+			e.String(4, "ipv4_conntrack_in")
+			e.String(5, "nf_conntrack")
+		}, "ipv4_conntrack_in"},
+		{"nameless", func(e *nfnl.Encoder) { e.Uint32(1, 0) }, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var e nfnl.Encoder
+			e.Message(nfnl.Header{})
+			tt.encode(&e)
+			got, err := decodeHook(encoded(&e))
+			require.NoError(t, err)
+			require.Equal(t, tt.want, got)
+		})
+	}
+	_, err := decodeHook([]byte{200, 0, 200, 0})
+	require.ErrorIs(t, err, nfnl.ErrMalformed)
+}
+
 // requireOwn decodes b and requires that the result shares memory neither with b
 // nor with what else is decoded, or that the error says that b is malformed. It
 // returns nil in the latter case.

@@ -599,6 +599,37 @@ func TestSiblingOfProcess(t *testing.T) {
 	})
 }
 
+// TestInNamespace asserts that a function runs in the Conn's namespace, wherever it
+// is called from, and that its error comes back.
+func TestInNamespace(t *testing.T) {
+	t.Parallel()
+	n, other := nstest.New(t), nstest.New(t)
+	for name, config := range map[string]*netlink.Config{"process": nil, "home": n.Config()} {
+		c, err := Dial(config)
+		require.NoError(t, err)
+		failure := errors.New("failure")
+		check := func() error {
+			require.ErrorIs(t, c.InNamespace(func() error {
+				s, err := open(nil, &netlink.Config{})
+				if err != nil {
+					return err
+				}
+				defer s.Close()
+				same, err := c.sameNamespace(s)
+				assert.NoError(t, err)
+				assert.True(t, same, name)
+				return failure
+			}), failure)
+			return nil
+		}
+		check()
+		n.Do(check)
+		other.Do(check)
+		require.NoError(t, c.Close())
+		require.ErrorIs(t, c.InNamespace(func() error { return nil }), ErrClosed)
+	}
+}
+
 // TestHomeEnds asserts that the thread of a Conn in another namespace ends with
 // it, and is never the one that stands for the process.
 func TestHomeEnds(t *testing.T) {

@@ -14,9 +14,10 @@ type SubsystemID uint8
 
 // The subsystems of linux/netfilter/nfnetlink.h that this module speaks to.
 const (
-	NFSubsysCTNetlink        SubsystemID = 1 // NFNL_SUBSYS_CTNETLINK
-	NFSubsysCTNetlinkExp     SubsystemID = 2 // NFNL_SUBSYS_CTNETLINK_EXP
-	NFSubsysCTNetlinkTimeout SubsystemID = 8 // NFNL_SUBSYS_CTNETLINK_TIMEOUT
+	NFSubsysCTNetlink        SubsystemID = 1  // NFNL_SUBSYS_CTNETLINK
+	NFSubsysCTNetlinkExp     SubsystemID = 2  // NFNL_SUBSYS_CTNETLINK_EXP
+	NFSubsysCTNetlinkTimeout SubsystemID = 8  // NFNL_SUBSYS_CTNETLINK_TIMEOUT
+	NFSubsysHook             SubsystemID = 12 // NFNL_SUBSYS_HOOK
 )
 
 // A MessageType is the operation or the entity that a message is about, within

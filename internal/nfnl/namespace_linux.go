@@ -11,7 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A home is a thread that stays in a network namespace and opens sockets there.
+// A home is a thread that stays in a network namespace, to open sockets there and to
+// read what is there.
 // To enter a namespace takes CAP_SYS_ADMIN, which the process may have dropped by
 // the time that it needs another socket; to open one takes nothing.
 //
@@ -111,18 +112,50 @@ func (h *home) dial(config *netlink.Config) (nl *netlink.Conn, err error) {
 	if h == nil {
 		return dialNetlink(config)
 	}
-	done := make(chan struct{})
-	job := func() {
-		defer close(done)
+	err = h.do(func() (err error) {
 		nl, err = dialNetlink(config)
-	}
+		return err
+	})
+	return nl, err
+}
+
+// do calls f on the home's thread.
+func (h *home) do(f func() error) error {
+	result := make(chan error, 1)
 	select {
-	case h.jobs <- job:
-		<-done
-		return nl, err
+	case h.jobs <- func() { result <- f() }:
+		return <-result
 	case <-h.closed:
-		return nil, ErrClosed
+		return ErrClosed
 	}
+}
+
+// InNamespace calls f on a thread in c's network namespace, and returns its error.
+// It takes CAP_SYS_ADMIN only where [Conn.Sibling] does.
+func (c *Conn) InNamespace(f func() error) error {
+	if c.home != nil {
+		return c.home.do(f)
+	}
+	ns, err := c.namespace()
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	here, err := os.Stat(threadNetNS)
+	if err != nil {
+		return err
+	}
+	if isFile(ns, here) {
+		return f()
+	}
+	h, err := enter(int(ns.Fd()))
+	if err != nil {
+		return err
+	}
+	defer h.close()
+	return h.do(f)
 }
 
 // sameNamespace reports whether c and s are in the same network namespace.

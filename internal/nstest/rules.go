@@ -36,6 +36,16 @@ func (n *NS) NFT() *nftables.Conn {
 	return conn
 }
 
+// Track lets packets of one family be tracked, where New was told not to.
+func (n *NS) Track(family nftables.TableFamily) {
+	n.t.Helper()
+	conn := n.NFT()
+	t := conn.AddTable(&nftables.Table{Family: family, Name: "track"})
+	c := conn.AddChain(&nftables.Chain{Table: t, Name: raw.name, Type: raw.kind, Hooknum: raw.hook, Priority: raw.priority})
+	conn.AddRule(&nftables.Rule{Table: t, Chain: c, Exprs: []expr.Any{&expr.Ct{Key: expr.CtKeySTATE, Register: 1}}})
+	check(n.t, conn.Flush())
+}
+
 // DNAT changes the destination of connections to from into to. proto is a
 // protocol with ports, as in unix.IPPROTO_TCP.
 func (n *NS) DNAT(proto uint8, from, to netip.AddrPort) {
