@@ -139,7 +139,7 @@ func TestNewTuple(t *testing.T) {
 	}
 }
 
-// A notIP is a connection whose addresses are not IP addresses.
+// A notIP is a connection whose addresses have no ports.
 type notIP struct{ net.Conn }
 
 func (notIP) LocalAddr() net.Addr  { return &net.IPAddr{IP: net.IPv6loopback} }
