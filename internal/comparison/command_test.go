@@ -22,18 +22,17 @@ import (
 	"github.com/ti-mo/conntrack/internal/nstest"
 )
 
-// The tests of command_*_test.go hold the packages against conntrack(8), both
-// ways: what the one does the other must see, in each field. A flow of
-// package conntrack is put into the words of conntrack(8) in three formats, and these are
-// compared:
+// The tests in command_*_test.go compare the packages with conntrack(8), in both
+// directions: each must see what the other does, in every field. They print a
+// flow of package conntrack in three formats of conntrack(8) and compare these:
 //
 //	-o xml            addresses, ports, keys, zones, counters, state, timeout,
 //	                  mark, labels, use, id, times, helper
 //	-o extended,id    the same but the times, and ICMP types, codes and ids
 //	-o save           status flags, SCTP tags, NAT
 //
-// These are conntrack's own shortcomings, and what is done about them. The tests
-// know versions 1.4.7 and 1.4.9, and what differs between them:
+// conntrack(8) has defects that the tests work around. They know versions 1.4.7
+// and 1.4.9, which differ in these:
 //
 //	                                      1.4.7                       1.4.9
 //	-I, -U -m M -u S                      the mark becomes the        the mark is M
@@ -46,7 +45,7 @@ import (
 //	-U without an address                 EOPNOTSUPP                  done
 //	-A -m M of a flow that is there       the mark stays              the mark is M
 //
-// Both print the same. Shortcomings of both:
+// Both print the same. Both have these defects:
 //
 //	-o xml
 //	  ICMP              no type, code, id: compared in the other formats

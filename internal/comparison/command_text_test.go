@@ -22,14 +22,14 @@ import (
 	"github.com/ti-mo/conntrack/netfilter"
 )
 
-// Where Text is not what conntrack(8) 1.4.7 prints, and why:
+// Package cttext differs from conntrack(8) 1.4.7 in these, for these reasons:
 //
 //	progname=               is what conntrack(8) finds in /proc for portid, if it is quick enough
 //	use=0, id=0             no kernel sends that, and flows that are not the kernel's have neither
 //	secmark=                no kernel since 2.6.36 sends it
 //	[UNREPLIED]             without a status there is no flag; every kernel sends a status
 //
-// What follows is odd, and printed all the same, so that lines can be compared:
+// It also prints these oddities, so that lines can be compared:
 //
 //	labels                  the = is taken for a comma too many where no label has a name
 //	NONE, (null)            for states without a name; -o save has none for SCTP's newer ones
