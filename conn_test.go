@@ -35,13 +35,13 @@ func dial(t testing.TB, ns *nstest.NS) *conntrack.Conn {
 	return c
 }
 
-// A call is a use of a method, with arguments that there is nothing wrong with.
+// A call is a call of a method with valid arguments.
 type call struct {
 	name string
 	do   func(c *conntrack.Conn) error
 }
 
-// calls has all methods that use a socket, but for Close.
+// calls returns calls of all methods that use a socket, except Close.
 func calls() []call {
 	f := newFlow(1)
 	return []call{
@@ -180,7 +180,8 @@ func TestClosed(t *testing.T) {
 	}
 }
 
-// requireOpError asserts that err is of the type that its method returns.
+// requireOpError asserts that err has the type that its method returns, and
+// wraps want.
 func requireOpError(t testing.TB, err, want error) {
 	t.Helper()
 	require.ErrorIs(t, err, want)
@@ -189,8 +190,8 @@ func requireOpError(t testing.TB, err, want error) {
 	require.True(t, errors.As(err, &op) || errors.As(err, &batch), "%T", err)
 }
 
-// TestUnprivileged asserts that the errors of who may not do things say so, and
-// that a Conn works once they may.
+// TestUnprivileged asserts that without the privilege, errors say that it is
+// missing, and that the Conn works once it is there.
 func TestUnprivileged(t *testing.T) {
 	t.Parallel()
 	ns := nstest.New(t)
@@ -212,8 +213,8 @@ func TestUnprivileged(t *testing.T) {
 	listen(t, c, netfilter.GroupsCT)
 }
 
-// TestNetAdmin asserts that nothing takes CAP_SYS_ADMIN where the thread is in the
-// namespace already.
+// TestNetAdmin asserts that nothing needs CAP_SYS_ADMIN if the thread is
+// already in the namespace.
 func TestNetAdmin(t *testing.T) {
 	t.Parallel()
 	ns := nstest.New(t)
@@ -224,11 +225,11 @@ func TestNetAdmin(t *testing.T) {
 			defer c.Close()
 			for _, call := range calls() {
 				if call.name == "CreateExpect" {
-					continue // which takes a master
+					continue // needs a master
 				}
 				err := call.do(c)
 				switch call.name {
-				case "Get", "GetBatch", "UpdateExpect", "GetExpect", "DeleteExpect", "ExpectsOf": // of what is not there
+				case "Get", "GetBatch", "UpdateExpect", "GetExpect", "DeleteExpect", "ExpectsOf": // the entries do not exist
 					require.ErrorIs(t, err, unix.ENOENT)
 				default:
 					require.NoError(t, err, call.name)
@@ -238,8 +239,8 @@ func TestNetAdmin(t *testing.T) {
 	})
 }
 
-// withoutCapability calls fn on the calling thread, which must be locked, without
-// the capability. Others keep it.
+// withoutCapability calls fn without the capability. The calling thread must be
+// locked; other threads keep the capability.
 func withoutCapability(capability int, fn func()) (err error) {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
@@ -256,8 +257,8 @@ func withoutCapability(capability int, fn func()) (err error) {
 	return nil
 }
 
-// TestBadInput asserts that what cannot be meant is found before anything is
-// sent: the error is the same where nothing can be sent any more.
+// TestBadInput asserts that invalid arguments are found before anything is
+// sent: the error is the same on a closed Conn.
 func TestBadInput(t *testing.T) {
 	t.Parallel()
 	good, good6 := newFlow(1), newFlow6(1)
@@ -358,13 +359,13 @@ func TestBadInput(t *testing.T) {
 		})
 	}
 	require.Zero(t, ns.Count())
-	// After all that it works.
+	// The Conn still works.
 	create(t, c, good)
 	requireFlow(t, good, dumpOne(t, c))
 }
 
-// TestOpError asserts what can be found out from an error, and that the
-// kernel's own words are in it.
+// TestOpError asserts what an error tells programs, and that it contains the
+// kernel's text.
 func TestOpError(t *testing.T) {
 	t.Parallel()
 	c := dial(t, nstest.New(t))
@@ -416,8 +417,8 @@ func TestDialBadNamespace(t *testing.T) {
 	})
 }
 
-// TestNamespace asserts that everything happens in the namespace that the Conn
-// was dialled for, whatever becomes of the descriptor and of the thread.
+// TestNamespace asserts that a Conn stays in the namespace that it was dialed
+// for, whatever happens to the descriptor and the thread.
 func TestNamespace(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -450,12 +451,14 @@ func TestNamespace(t *testing.T) {
 			c, err := tt.dial(ns)
 			require.NoError(t, err)
 			defer c.Close()
-			// Whoever uses the descriptor's number again is no namespace.
+			// The descriptor's number is reused for a file that is not a
+			// namespace.
 			null, err := os.Open(os.DevNull)
 			require.NoError(t, err)
 			defer null.Close()
 
-			// In the process's namespace, in the Conn's, and in another one.
+			// This runs in the process's namespace, in the Conn's and in
+			// another one.
 			use := func(n int) error {
 				if n == 0 {
 					listen(t, c, netfilter.GroupsCT)
@@ -481,8 +484,8 @@ func TestNamespace(t *testing.T) {
 	}
 }
 
-// TestNamespaceOfEvents asserts that a Conn that was dialled by a thread in a
-// namespace listens there, from whatever thread.
+// TestNamespaceOfEvents asserts that a Conn dialed by a thread in a namespace
+// listens there, whichever thread calls it.
 func TestNamespaceOfEvents(t *testing.T) {
 	t.Parallel()
 	ns, elsewhere := nstest.New(t), nstest.New(t)
@@ -528,9 +531,9 @@ func TestOptions(t *testing.T) {
 	requireFlow(t, newFlow(1), dumpOne(t, c))
 }
 
-// TestDroppedCapabilities asserts that all of a Conn that was dialled for another
-// namespace works once the process has given up the right to enter it. That
-// cannot be taken back, so a process of its own does it.
+// TestDroppedCapabilities asserts that a Conn for another namespace works
+// completely after the process has dropped the right to enter it. The
+// capability cannot be regained, so the test uses a separate process.
 func TestDroppedCapabilities(t *testing.T) {
 	const child = "CONNTRACK_TEST_DROP_CAPABILITIES"
 	ns := nstest.New(t)
@@ -552,7 +555,7 @@ func TestDroppedCapabilities(t *testing.T) {
 		create(t, c, newFlow(n))
 		require.Equal(t, conntrack.EventNew, receive(t, events).Type)
 	}
-	for range 20 { // more than there are spare sockets, each closed at the break
+	for range 20 { // more than there are spare sockets; each break closes one
 		for _, err := range c.Flows(context.Background(), conntrack.Filter{}, nil) {
 			require.NoError(t, err)
 			break
@@ -574,9 +577,9 @@ func TestDroppedCapabilities(t *testing.T) {
 	require.NoError(t, c.Close())
 }
 
-// keepNetAdmin gives up all capabilities but CAP_NET_ADMIN. Where Go is linked
-// with C, which keeps it from changing them for all threads, it makes setns fail
-// as if CAP_SYS_ADMIN had gone.
+// keepNetAdmin drops all capabilities except CAP_NET_ADMIN. With cgo, Go cannot
+// change them for all threads, so it makes setns fail as if CAP_SYS_ADMIN were
+// missing.
 func keepNetAdmin(t *testing.T) {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	data := [2]unix.CapUserData{{Effective: 1 << unix.CAP_NET_ADMIN, Permitted: 1 << unix.CAP_NET_ADMIN}}
@@ -589,7 +592,7 @@ func keepNetAdmin(t *testing.T) {
 	require.Zero(t, errno)
 }
 
-// denySetns makes setns fail with EPERM, in all threads.
+// denySetns makes setns fail with EPERM in all threads.
 func denySetns(t *testing.T) {
 	const number = 0 // offset in struct seccomp_data
 	filter := []unix.SockFilter{

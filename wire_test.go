@@ -23,8 +23,8 @@ import (
 	"github.com/ti-mo/conntrack/internal/nfnl"
 )
 
-// A field is an attribute of fixed length, by the kernel's names and numbers
-// from the message on, and where its value belongs.
+// A field is an attribute of fixed length. It has the kernel's names and
+// numbers, from the message inwards, and the place of its value.
 type field struct {
 	path  string
 	types []uint16
@@ -32,12 +32,13 @@ type field struct {
 	of    func(v any) any
 }
 
-// in returns fn as a function of what a kind decodes to.
+// in adapts fn to the decoded value of a kind.
 func in[T any](fn func(*T) any) func(any) any {
 	return func(v any) any { return fn(v.(*T)) }
 }
 
-// tupleFields returns the fields of a Tuple that is the attribute typ.
+// tupleFields returns the fields of a Tuple in the attribute with the given
+// types.
 func tupleFields(path string, tuple func(v any) *Tuple, types ...uint16) []field {
 	at := func(name string, size int, fn func(t *Tuple) any, inner ...uint16) field {
 		return field{path + ": " + name, slices.Concat(types, inner), size, func(v any) any { return fn(tuple(v)) }}
@@ -155,13 +156,13 @@ var statsGlobalFields = []field{
 	{"CTA_STATS_GLOBAL_MAX_ENTRIES", []uint16{2}, 4, in(func(s *StatsGlobal) any { return s.MaxEntries })},
 }
 
-// eventFields are those that only events have.
+// eventFields are the fields that only events have.
 var eventFields = []field{
 	{"CTA_TIMESTAMP_EVENT", []uint16{27}, 8, in(func(e *Event) any { return e.Time })},
 	{"CTA_STATUS", []uint16{3}, 4, in(func(e *Event) any { return e.Flow.Status.Value })},
 }
 
-// attr returns an attribute, with the padding at its end.
+// attr returns an attribute with its padding.
 func attr(typ uint16, value ...byte) []byte {
 	b := binary.NativeEndian.AppendUint16(nil, uint16(4+len(value)))
 	b = binary.NativeEndian.AppendUint16(b, typ)
@@ -169,7 +170,7 @@ func attr(typ uint16, value ...byte) []byte {
 	return append(b, make([]byte, -len(b)&3)...)
 }
 
-// nested returns value as the innermost of attributes in attributes.
+// nested returns value wrapped in nested attributes.
 func nested(types []uint16, value []byte) []byte {
 	if len(types) == 1 {
 		return attr(types[0], value...)
@@ -177,8 +178,8 @@ func nested(types []uint16, value []byte) []byte {
 	return attr(types[0]|unix.NLA_F_NESTED, nested(types[1:], value)...)
 }
 
-// wireMessage returns a message with these attributes, which as an event is
-// that of a new flow.
+// wireMessage returns a message with the given attributes. As an event, it is
+// about a new flow.
 func wireMessage(attributes []byte) netlink.Message {
 	return netlink.Message{
 		Header: netlink.Header{Type: netlink.HeaderType(nfnl.NFSubsysCTNetlink) << 8, Flags: netlink.Create | netlink.Excl},
@@ -186,8 +187,8 @@ func wireMessage(attributes []byte) netlink.Message {
 	}
 }
 
-// TestFields decodes each attribute by itself, with the right length and with
-// others.
+// TestFields asserts that each attribute is decoded if its length is right, and
+// refused otherwise.
 func TestFields(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -222,7 +223,7 @@ func TestFields(t *testing.T) {
 	}
 }
 
-// number returns what a field holds as the number that its bytes are on the
+// number returns the value of a field as the number that its bytes form on the
 // wire.
 func number(v any) string {
 	switch x := v.(type) {
@@ -236,14 +237,14 @@ func number(v any) string {
 	return fmt.Sprint(reflect.ValueOf(v).Uint())
 }
 
-// TestStrings decodes the attributes whose length is not fixed.
+// TestStrings asserts how attributes of variable length are decoded.
 func TestStrings(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name  string
 		kind  *kind
 		types []uint16
-		bytes bool // a NUL at the end belongs to the value
+		bytes bool // the value keeps a final NUL
 		of    func(v any) any
 	}{
 		{"CTA_HELP_NAME", flowKind, []uint16{5, 1}, false, in(func(f *Flow) any { return f.Helper.Name })},
@@ -270,7 +271,7 @@ func TestStrings(t *testing.T) {
 	}
 }
 
-// TestExpectNATDirection decodes the one attribute that is a truth value.
+// TestExpectNATDirection asserts how the only boolean attribute is decoded.
 func TestExpectNATDirection(t *testing.T) {
 	t.Parallel()
 	for value, want := range map[string]bool{"\x00\x00\x00\x00": false, "\x00\x00\x00\x01": true, "\x01\x00\x00\x00": true} {
@@ -282,10 +283,10 @@ func TestExpectNATDirection(t *testing.T) {
 	require.EqualError(t, err, "CTA_EXPECT_NAT: CTA_EXPECT_NAT_DIR: malformed message: 1 bytes, want 4")
 }
 
-// TestMalformed asserts that errors say where the message is not what it says.
+// TestMalformed asserts that errors say where a message is malformed.
 func TestMalformed(t *testing.T) {
 	t.Parallel()
-	// length returns the attribute in b with another length in its header.
+	// length returns the attribute b with a different length in its header.
 	length := func(n uint16, b []byte) []byte {
 		binary.NativeEndian.PutUint16(b, n)
 		return b
@@ -343,7 +344,7 @@ func TestMalformed(t *testing.T) {
 	}
 }
 
-// TestNoPadding asserts that the last attribute at any level needs no padding.
+// TestNoPadding asserts that the last attribute at each level needs no padding.
 func TestNoPadding(t *testing.T) {
 	t.Parallel()
 	port := attr(3, 0, 80)
@@ -353,7 +354,7 @@ func TestNoPadding(t *testing.T) {
 	require.EqualValues(t, 80, v.(*Flow).TupleOrig.Proto.DestinationPort)
 }
 
-// TestShortMessage asserts that a message without its nfnetlink header is
+// TestShortMessage asserts that a message without an nfnetlink header is
 // refused.
 func TestShortMessage(t *testing.T) {
 	t.Parallel()
@@ -375,8 +376,8 @@ func TestUnknownEvent(t *testing.T) {
 	}
 }
 
-// TestUnknownAttributes adds attributes that do not exist at every level of each
-// golden message, as a newer kernel may.
+// TestUnknownAttributes asserts that unknown attributes, such as those of newer
+// kernels, are ignored at every level of each golden message.
 func TestUnknownAttributes(t *testing.T) {
 	t.Parallel()
 	for _, file := range goldenFiles(t) {
@@ -403,8 +404,8 @@ func kindOf(typ string) *kind {
 	}[typ]
 }
 
-// withUnknown returns attributes with others before, between and behind them,
-// and in those of them that are nested.
+// withUnknown returns the attributes in b with unknown ones inserted before,
+// between and after them, at all levels.
 func withUnknown(b []byte) (out []byte) {
 	unknown := slices.Concat(attr(0x3000, 1, 2, 3), attr(0x3001|unix.NLA_F_NESTED, 1, 2, 3, 4, 5), attr(0x7002), attr(0, 1))
 	out = append(out, unknown...)
@@ -421,8 +422,8 @@ func withUnknown(b []byte) (out []byte) {
 	return out
 }
 
-// TestTruncated cuts each golden message off everywhere: what comes out is an
-// error, or a whole number of attributes was left.
+// TestTruncated asserts that a golden message that is cut off at any byte is an
+// error, unless whole attributes are left.
 func TestTruncated(t *testing.T) {
 	t.Parallel()
 	for _, file := range goldenFiles(t) {
@@ -451,8 +452,9 @@ func TestTruncated(t *testing.T) {
 	}
 }
 
-// What the kernel always lays out alike is decoded without a walk over its
-// attributes. Behind an unknown attribute it is not, and must come to the same.
+// TestKnownLayouts asserts that the fast path for the kernel's usual layout
+// gives the same result as the walk over attributes. An unknown attribute
+// forces the latter.
 func TestKnownLayouts(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	random := func(n int) []byte {
@@ -522,14 +524,15 @@ func TestKnownLayouts(t *testing.T) {
 	}
 }
 
-// Addresses of both families have a quick way of their own.
+// TestKnownLayoutAddresses asserts the same for addresses, which have a fast
+// path for each family.
 func TestKnownLayoutAddresses(t *testing.T) {
 	var ip IPTuple
 	require.NoError(t, ip.unmarshal(append(attr(ctaIPv4Src, 1, 2, 3, 4), attr(ctaIPv4Dst, 5, 6, 7, 8)...)))
 	require.Equal(t, IPTuple{netip.MustParseAddr("1.2.3.4"), netip.MustParseAddr("5.6.7.8")}, ip)
 }
 
-// seed adds the attributes of the golden messages of some types.
+// seed adds the attributes of golden messages of the given types.
 func seed(f *testing.F, types ...string) {
 	f.Helper()
 	for _, file := range goldenFiles(f) {
@@ -568,9 +571,9 @@ func TestDecodeHook(t *testing.T) {
 	require.ErrorIs(t, err, nfnl.ErrMalformed)
 }
 
-// requireOwn decodes b and requires that the result shares memory neither with b
-// nor with what else is decoded, or that the error says that b is malformed. It
-// returns nil in the latter case.
+// requireOwn decodes b. It asserts that the result shares memory neither with b
+// nor with other decoded values, or that the error says that b is malformed. In
+// the latter case, it returns nil.
 func requireOwn[T any](t *testing.T, b []byte, decode func(v *T, b []byte, s *slab) error) *T {
 	t.Helper()
 	var want T
@@ -594,7 +597,7 @@ func requireOwn[T any](t *testing.T, b []byte, decode func(v *T, b []byte, s *sl
 	return &want
 }
 
-// overwrite overwrites all that v has in memory of its own.
+// overwrite overwrites all memory that v points to.
 func overwrite(v reflect.Value) {
 	switch {
 	case v.Type() == reflect.TypeFor[[]byte]():
@@ -617,7 +620,7 @@ func isOurs(t reflect.Type) bool {
 	return t.Kind() == reflect.Struct && t.PkgPath() == reflect.TypeFor[Flow]().PkgPath()
 }
 
-// owned returns how many bytes the strings and byte slices of v hold.
+// owned returns the size of the strings and byte slices in v.
 func owned(v reflect.Value) (n int) {
 	switch {
 	case v.Kind() == reflect.String, v.Kind() == reflect.Slice:
@@ -632,9 +635,9 @@ func owned(v reflect.Value) (n int) {
 	return n
 }
 
-// encoded returns the attributes of the one message in e.
+// encoded returns the attributes of the only message in e.
 func encoded(e *nfnl.Encoder) []byte {
-	const header = 20 // with struct nfgenmsg
+	const header = 20 // includes struct nfgenmsg
 	return bytes.Clone(reflect.ValueOf(e).Elem().FieldByName("buf").Bytes()[header:])
 }
 
@@ -660,7 +663,8 @@ func FuzzFlow(f *testing.F) {
 	})
 }
 
-// encodeFlow returns what is sent to create flow, or nil where it cannot be.
+// encodeFlow returns the message that creates flow, or nil if it cannot be
+// created.
 func encodeFlow(flow *Flow) []byte {
 	if _, err := flow.family(); err != nil {
 		return nil
@@ -740,9 +744,8 @@ func FuzzStats(f *testing.F) {
 	})
 }
 
-// TestGoldenEncoding asserts that of what the kernel sent, all that can be set
-// is sent to it: a flow or expectation that was decoded, encoded and decoded is
-// the same but for what the kernel alone decides.
+// TestGoldenEncoding asserts that a decoded flow or expectation that is encoded
+// and decoded again stays the same, except for what only the kernel sets.
 func TestGoldenEncoding(t *testing.T) {
 	t.Parallel()
 	for _, file := range goldenFiles(t) {

@@ -14,8 +14,8 @@ import (
 	"github.com/ti-mo/conntrack/cttext"
 )
 
-// A line that somebody copied from a terminal becomes a flow, which can then be
-// given to Get, Update, Delete or Create.
+// A line copied from a terminal becomes a flow, which can be passed to Get,
+// Update, Delete or Create.
 func ExampleOptions_ParseFlow() {
 	var o cttext.Options
 	f, err := o.ParseFlow("tcp      6 431999 ESTABLISHED src=192.0.2.1 dst=192.0.2.2 sport=40000 dport=443 " +
@@ -57,7 +57,7 @@ func ExampleOptions_Flow() {
 	// ipv6     10 udp      17 30 src=2001:db8::1 dst=2001:db8::2 sport=40000 dport=53 [UNREPLIED] src=2001:db8::2 dst=2001:db8::1 sport=53 dport=40000 mark=0 delta-time=60 [start=Sat Aug  2 09:00:00 2025] labels=guest
 }
 
-// Each command has a method of Conn that carries it out.
+// Each command is carried out by a method of Conn.
 func ExampleOptions_ParseCommand() {
 	conn, err := conntrack.Dial(nil)
 	if err != nil {
@@ -106,7 +106,7 @@ func ExampleOptions_ParseCommand() {
 		"conntrack -I -s 192.0.2.1 -d 192.0.2.2 -p udp --sport 40000 --dport 53 -t 30 -m 7",
 		"conntrack -U -s 192.0.2.0/24 -m 0x10/0xf0",
 		"conntrack -L -p udp --dport 53",
-		"conntrack -D -d 192.0.2.2 -m 7", // its mark is another one now
+		"conntrack -D -d 192.0.2.2 -m 7", // does not match: the mark has changed
 		"conntrack -D -d 192.0.2.2",
 	} {
 		if err := run(line); err != nil {

@@ -11,8 +11,8 @@ import (
 	"github.com/ti-mo/conntrack/cttext"
 )
 
-// Lines that conntrack(8) 1.4.7 printed, or would print of what no current kernel
-// sends: it was given such messages in place of the kernel's.
+// conntrackLines are lines that conntrack(8) 1.4.7 printed. For what no current
+// kernel sends, conntrack(8) was given messages in the kernel's place.
 var conntrackLines = []struct {
 	name    string
 	options cttext.Options
@@ -71,7 +71,7 @@ var conntrackLines = []struct {
 
 var textLabels = cttext.LabelNames{0: "zero", 1: "a  b", 13: "thir-teen extra", 14: "thir-teen", 127: "last"}
 
-// printedAt is when these lines were printed.
+// printedAt is when conntrackLines were printed.
 var printedAt = time.Date(2025, time.August, 2, 9, 1, 0, 0, time.UTC)
 
 func TestConntrackLines(t *testing.T) {
@@ -84,7 +84,7 @@ func TestConntrackLines(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, strings.TrimSpace(tt.line), o.Flow(&f))
 
-			// Programs that follow events print such lines too.
+			// Other programs that follow events print such lines too.
 			for event, prefix := range map[string]string{"[NEW] ": "", "    [NEW] ": "[1795420208.025837]\t", "[UPDATE] ": ""} {
 				again, err := o.ParseFlow(prefix + event + tt.line + " [USERSPACE] portid=4294967295 progname=a b")
 				if o.Save {

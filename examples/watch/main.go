@@ -1,5 +1,5 @@
-// Command watch writes what happens in the connection tracking table as JSON,
-// one event a line, until it is interrupted.
+// Command watch writes the events of the connection tracking table as JSON, one
+// per line, until it is interrupted.
 //
 //	watch | jq -c 'select(.type == "destroy") | .flow'
 package main
@@ -49,8 +49,8 @@ func main() {
 	}
 }
 
-// watch writes events to w until ctx ends. It survives lost events and messages
-// that cannot be decoded, and tells of them.
+// watch writes events to w until ctx is done. It reports lost events and
+// malformed messages, and continues after them.
 func watch(ctx context.Context, w io.Writer, groups []netfilter.NetlinkGroup) error {
 	conn, err := conntrack.Dial(nil)
 	if err != nil {
@@ -63,7 +63,7 @@ func watch(ctx context.Context, w io.Writer, groups []netfilter.NetlinkGroup) er
 	var last error
 	for ev, err := range conn.Events(ctx, groups, opts) {
 		if last != nil {
-			log.Print(last) // and the loop went on
+			log.Print(last) // not fatal: the loop continued
 		}
 		last = err
 		if errors.Is(err, conntrack.ErrOverrun) {
@@ -77,7 +77,7 @@ func watch(ctx context.Context, w io.Writer, groups []netfilter.NetlinkGroup) er
 		}
 	}
 	if ctx.Err() != nil {
-		return nil // as the user wished
+		return nil // stopped by the user
 	}
-	return last // the one that ended the loop
+	return last // the error that ended the loop
 }

@@ -1,8 +1,8 @@
 package main
 
-// edits are what the tests are asked about, by what is taken away.
+// edits are the changes that tests must notice, named after what they remove.
 var edits = []edit{
-	// How a flow is found.
+	// Finding a flow.
 	{
 		name: "a flow is found by a tuple in one direction", quick: true,
 		old: "\t\treturn exactKey\n", new: "\t\treturn looseKey\n",
@@ -101,7 +101,7 @@ var edits = []edit{
 		test: "TestGetBatch",
 	},
 
-	// Creating and updating.
+	// Creating and updating flows.
 	{
 		name: "only the flow with the original tuple is updated",
 		old:  ", a.op == opChange && errors.Is(err, fs.ErrNotExist):", new: ":",
@@ -151,7 +151,7 @@ var edits = []edit{
 		test: "TestDumpFilterPrefix",
 	},
 
-	// The exchange with the kernel.
+	// Exchanges with the kernel.
 	{
 		name: "late replies are left out", dir: "internal/nfnl",
 		old: "if m.sequence()-x.first >= x.count {", new: "if false {",

@@ -11,29 +11,29 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A home is a thread that stays in a network namespace, to open sockets there and to
-// read what is there.
-// To enter a namespace takes CAP_SYS_ADMIN, which the process may have dropped by
-// the time that it needs another socket; to open one takes nothing.
+// A home is a thread that stays in a network namespace, to open sockets and read
+// files there.
+// Entering a namespace needs CAP_SYS_ADMIN, which the process may drop before
+// it needs another socket. Opening a socket needs no privilege.
 //
-// It costs a thread for as long as the Conn is open.
+// It occupies a thread for as long as the Conn is open.
 type home struct {
 	jobs   chan func()
 	closed chan struct{}
-	close  func() // may be called again
+	close  func() // may be called more than once
 }
 
 const threadNetNS = "/proc/thread-self/ns/net" // Linux 3.17
 
-// newHome returns the home for a Conn with the given netlink.Config.NetNS, or nil
-// if its sockets can be opened by any thread: those of the process's own
-// namespace.
+// newHome returns the home for a Conn with the given netlink.Config.NetNS. It
+// returns nil for the process's own namespace, where any thread can open
+// sockets.
 func newHome(netNS int) (*home, error) {
 	if netNS != 0 {
 		return enter(netNS)
 	}
-	// The caller may have taken its thread to another namespace than that of
-	// threads that any goroutine runs on.
+	// The caller may have moved its thread to a namespace other than the
+	// process's.
 	thread, err := os.Open(threadNetNS)
 	if err != nil {
 		return nil, nil
@@ -54,7 +54,7 @@ func newHome(netNS int) (*home, error) {
 	return h, nil
 }
 
-// enter returns a home in the namespace that fd is a descriptor of.
+// enter returns a home in the namespace with the descriptor fd.
 func enter(fd int) (*home, error) {
 	closed := make(chan struct{})
 	h := &home{
@@ -76,9 +76,9 @@ func enter(fd int) (*home, error) {
 	return h, nil
 }
 
-// onOwnThread calls f on a thread that ends with f. That cannot be the process's
-// first thread, which never ends and tells others what namespace the process is
-// in.
+// onOwnThread calls f on a thread that ends with f. It avoids the process's
+// first thread, which never ends and shows other programs which namespace the
+// process is in.
 func onOwnThread(f func()) {
 	runtime.LockOSThread()
 	if unix.Gettid() != unix.Getpid() {
@@ -106,7 +106,7 @@ func (h *home) serve() {
 	}
 }
 
-// dial opens a socket in the home's namespace, or, without a home, in that of the
+// dial opens a socket in the namespace of h. If h is nil, it uses that of the
 // calling thread.
 func (h *home) dial(config *netlink.Config) (nl *netlink.Conn, err error) {
 	if h == nil {
@@ -179,8 +179,8 @@ func (c *Conn) sameNamespace(s *Conn) (bool, error) {
 	return err == nil && isFile(ns, info), err
 }
 
-// namespaceCookie returns a number that no other network namespace has (Linux
-// 5.14).
+// namespaceCookie returns a number that is unique to c's network namespace
+// (Linux 5.14).
 func (c *Conn) namespaceCookie() (cookie uint64, err error) {
 	controlErr := c.control(func(fd uintptr) {
 		cookie, err = unix.GetsockoptUint64(int(fd), unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
@@ -188,7 +188,7 @@ func (c *Conn) namespaceCookie() (cookie uint64, err error) {
 	return cookie, errors.Join(controlErr, err)
 }
 
-// namespace returns a descriptor of the socket's network namespace (Linux 4.9).
+// namespace returns a descriptor of c's network namespace (Linux 4.9).
 func (c *Conn) namespace() (*os.File, error) {
 	var ns uintptr
 	var errno syscall.Errno

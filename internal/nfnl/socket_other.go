@@ -13,7 +13,7 @@ import (
 	"github.com/mdlayher/netlink"
 )
 
-// There is no netlink here: Dial fails, and the rest is never called.
+// There is no netlink on these systems: Dial fails, and nothing else is called.
 
 var (
 	errUnsupported   = fmt.Errorf("netlink on %s: %w", runtime.GOOS, errors.ErrUnsupported)
@@ -29,7 +29,7 @@ func dialNetlink(*netlink.Config) (*netlink.Conn, error) { return nil, errUnsupp
 
 func errno(int32) error { return errUnsupported }
 
-// IsInvalid reports whether the kernel refused a request since it is malformed.
+// IsInvalid reports whether the kernel refused a request as malformed.
 func IsInvalid(error) bool { return false }
 
 type requestIO struct{}

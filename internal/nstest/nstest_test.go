@@ -21,7 +21,7 @@ func TestMain(m *testing.M) {
 	Main(m)
 }
 
-// Example has a namespace of its own, in which flows are counted.
+// Examples run in a namespace of their own, which counts flows.
 func Example() {
 	ns, err := netns.Current()
 	if err != nil {
@@ -45,7 +45,7 @@ var (
 	other6  = netip.MustParseAddrPort("[::1]:9090")
 )
 
-// TestTraffic asserts that what is sent is what conntrack(8) shows.
+// TestTraffic asserts that conntrack(8) shows the packets that were sent.
 func TestTraffic(t *testing.T) {
 	tests := []struct {
 		name string
@@ -152,7 +152,7 @@ func TestChosenAddresses(t *testing.T) {
 	assert.NotZero(t, to.Port())
 }
 
-// TestHelper lets the kernel read a real FTP command.
+// TestHelper asserts that the kernel's helper reads a real FTP command.
 func TestHelper(t *testing.T) {
 	t.Parallel()
 	n := New(t)
@@ -187,7 +187,8 @@ func TestLabel(t *testing.T) {
 	assert.Equal(t, label[:], dump(t, n, unix.AF_INET6)[ctaLabels])
 }
 
-// What of ctnetlink the command does not show without a configuration file.
+// These are attributes of ctnetlink that the command does not show without a
+// configuration file.
 const (
 	ctNew = unix.NFNL_SUBSYS_CTNETLINK << 8
 	ctGet = ctNew | 1
@@ -196,7 +197,7 @@ const (
 	ctaLabels    = 22
 )
 
-// dump returns the attributes of the one flow of a family.
+// dump returns the attributes of the only flow of a family.
 func dump(t *testing.T, n *NS, family byte) map[uint16][]byte {
 	t.Helper()
 	messages, err := execute(t, n, netlink.Dump, ctGet, []byte{family, 0, 0, 0})
@@ -211,7 +212,7 @@ func dump(t *testing.T, n *NS, family byte) map[uint16][]byte {
 	return attributes
 }
 
-// setLabel sets the label of the one flow of a family.
+// setLabel sets the label of the only flow of a family.
 func setLabel(t *testing.T, n *NS, family byte, label [16]byte) error {
 	t.Helper()
 	attributes, err := netlink.MarshalAttributes([]netlink.Attribute{
@@ -255,7 +256,8 @@ func TestNoTracking(t *testing.T) {
 	assert.Zero(t, n.Count())
 }
 
-// TestApart asserts that a namespace is nobody else's, and that Do comes back.
+// TestApart asserts that namespaces are separate, and that Do returns to the
+// caller's.
 func TestApart(t *testing.T) {
 	t.Parallel()
 	const self = "/proc/thread-self/ns/net"
