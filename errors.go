@@ -149,7 +149,7 @@ func privilegeHint(err error) string {
 	case errors.As(err, &inner), !errors.Is(err, fs.ErrPermission):
 		return "" // it says so itself, or it is something else
 	case errors.As(err, &call) && call.Syscall == "setns":
-		return "another network namespace takes CAP_SYS_ADMIN, for each socket"
+		return "to enter another network namespace, Dial takes CAP_SYS_ADMIN"
 	}
 	return privilege
 }

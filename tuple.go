@@ -23,6 +23,8 @@ type Tuple struct {
 // NewTuple returns the tuple of packets from src to dst. Two IPv4-mapped IPv6
 // addresses become IPv4, and zones of addresses are left out: the kernel has
 // neither. For ICMP and ICMPv6 the ports stand for what they do in a [FiveTuple].
+//
+// In a [Filter] either side may be the zero AddrPort, and selects nothing out then.
 func NewTuple(proto Protocol, src, dst netip.AddrPort) Tuple {
 	ip := IPTuple{SourceAddress: src.Addr().WithZone(""), DestinationAddress: dst.Addr().WithZone("")}
 	t := Tuple{IP: ip.unmapped()}
