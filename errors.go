@@ -158,7 +158,7 @@ func privilegeHint(err error) string {
 	case errors.As(err, &inner), !errors.Is(err, fs.ErrPermission):
 		return "" // inner has its own hint, or privilege is not the reason
 	case errors.As(err, &call) && call.Syscall == "setns":
-		return "to enter another network namespace takes CAP_SYS_ADMIN"
+		return "to enter another network namespace, Dial takes CAP_SYS_ADMIN"
 	}
 	return privilege
 }

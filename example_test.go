@@ -3,6 +3,7 @@
 package conntrack_test
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -443,7 +444,7 @@ func ExampleConn_Events() {
 			}
 		},
 	}
-	for ev, err := range c.Events(context.Background(), netfilter.GroupsCT, &opts) {
+	for ev, err := range c.Events(context.Background(), nil, &opts) {
 		switch {
 		case errors.Is(err, conntrack.ErrOverrun):
 			continue // events were lost: this is the moment to dump again
@@ -910,7 +911,7 @@ func ExampleConn_Close() {
 		log.Fatal(err)
 	}
 	opts := &conntrack.EventOptions{Joined: func() { go c.Close() }}
-	for _, err := range c.Events(context.Background(), netfilter.GroupsCT, opts) {
+	for _, err := range c.Events(context.Background(), nil, opts) {
 		if errors.Is(err, fs.ErrClosed) {
 			fmt.Println("closed")
 		}
@@ -1226,7 +1227,7 @@ func ExampleConn_PortID() {
 			log.Fatal(err)
 		}
 	}
-	for ev, err := range c.Events(context.Background(), netfilter.GroupsCT, &conntrack.EventOptions{Joined: create}) {
+	for ev, err := range c.Events(context.Background(), nil, &conntrack.EventOptions{Joined: create}) {
 		if err != nil {
 			log.Fatal(err)
 		}
@@ -1259,7 +1260,7 @@ func ExampleConn_SetReadBuffer() {
 		}
 	}
 	events := 0
-	for _, err := range c.Events(context.Background(), netfilter.GroupsCT, &conntrack.EventOptions{Joined: flood}) {
+	for _, err := range c.Events(context.Background(), nil, &conntrack.EventOptions{Joined: flood}) {
 		if err != nil {
 			log.Fatal(err)
 		}
@@ -1301,7 +1302,7 @@ func ExampleConn_SetOption() {
 		}
 	}
 	defer c.Delete(dnsQuery(5353))
-	for ev, err := range c.Events(context.Background(), netfilter.GroupsCT, &conntrack.EventOptions{Joined: create}) {
+	for ev, err := range c.Events(context.Background(), nil, &conntrack.EventOptions{Joined: create}) {
 		if err != nil {
 			log.Fatal(err)
 		}
@@ -1520,4 +1521,223 @@ func ExampleTuple_FiveTuple() {
 	}
 	fmt.Println(packet, seen[packet])
 	// Output: tcp 10.0.0.1:40000 > 198.51.100.2:443 true
+}
+
+// Of many flows some are there. The pairs come in the order of the keys.
+func ExampleConn_GetBatch() {
+	c, err := conntrack.Dial(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	keys := []conntrack.Flow{dnsQuery(1), dnsQuery(2), dnsQuery(3)}
+	if err := c.CreateBatch(keys[:2]); err != nil {
+		log.Fatal(err)
+	}
+	defer c.DeleteBatch(keys[:2])
+
+	i := 0
+	for f, err := range c.GetBatch(keys) {
+		switch key := keys[i].FiveTuple(); {
+		case errors.Is(err, fs.ErrNotExist):
+			fmt.Println("gone:", key)
+		case err != nil:
+			log.Fatal(err)
+		default:
+			fmt.Println(f.FiveTuple(), "expires within 120 s:", f.Timeout <= 120)
+		}
+		i++
+	}
+	// Output:
+	// udp 192.0.2.1:1 > 198.51.100.2:53 expires within 120 s: true
+	// udp 192.0.2.1:2 > 198.51.100.2:53 expires within 120 s: true
+	// gone: udp 192.0.2.1:3 > 198.51.100.2:53
+}
+
+// What the kernel does not select by itself is dumped and selected here, which
+// takes as long as a dump of the whole table.
+func ExampleConn_KernelFilters() {
+	c, err := conntrack.Dial(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	for _, f := range []conntrack.Filter{
+		{Mark: 7, Mask: ^uint32(0)},
+		{Either: netip.MustParsePrefix("10.0.0.0/8")},
+	} {
+		dump, flush, err := c.KernelFilters(f)
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(f, "dump:", dump, "flush:", flush)
+	}
+	// Output:
+	// mark=0x7/0xffffffff dump: true flush: true
+	// either=10.0.0.0/8 dump: false flush: false
+}
+
+func ExampleConn_Foreign() {
+	c, err := conntrack.Dial(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	// A counter for a metrics exporter: above 0, some program sends messages that
+	// pretend to be the kernel's.
+	fmt.Println("conntrack_foreign_messages_total", c.Foreign())
+	// Output: conntrack_foreign_messages_total 0
+}
+
+// happen creates and deletes flows, for listeners to hear of.
+func happen(c *conntrack.Conn, flows ...conntrack.Flow) {
+	for _, f := range flows {
+		if err := errors.Join(c.Create(f), c.Delete(f)); err != nil {
+			log.Fatal(err)
+		}
+	}
+}
+
+// The kernel drops the events that are not wanted. One Flow serves for all others,
+// so only a copy of it may be kept.
+func ExampleEventOptions_filters() {
+	c, err := conntrack.Dial(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	opts := conntrack.EventOptions{
+		Filters: []conntrack.Filter{ // one of these
+			{Orig: conntrack.Tuple{Proto: conntrack.ProtoTuple{Protocol: conntrack.ProtocolTCP}}},
+			{Orig: conntrack.Tuple{Proto: conntrack.ProtoTuple{Protocol: conntrack.ProtocolUDP}}},
+		},
+		Except: []conntrack.Filter{ // and none of these
+			{Either: netip.MustParsePrefix("203.0.113.0/24")},
+			{Orig: conntrack.Tuple{Proto: conntrack.ProtoTuple{DestinationPort: 53}}},
+		},
+		Reuse: true,
+		Joined: func() {
+			client := netip.MustParseAddr("192.0.2.1")
+			happen(c, dnsQuery(5353),
+				conntrack.NewFlow(conntrack.ProtocolTCP, 0, client, netip.MustParseAddr("203.0.113.9"), 1, 443, 120, 0),
+				conntrack.NewFlow(conntrack.ProtocolTCP, 0, client, netip.MustParseAddr("198.51.100.2"), 2, 443, 120, 0))
+		},
+	}
+	for ev, err := range c.Events(context.Background(), nil, &opts) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(ev.Type, ev.Flow.FiveTuple())
+		if ev.Type == conntrack.EventDestroy {
+			break
+		}
+	}
+	// Output:
+	// EventNew tcp 192.0.2.1:2 > 198.51.100.2:443
+	// EventDestroy tcp 192.0.2.1:2 > 198.51.100.2:443
+}
+
+// Lines are written together while there are many, and at once while there are few.
+func ExampleEventOptions_drained() {
+	c, err := conntrack.Dial(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	out := bufio.NewWriter(os.Stdout)
+	opts := conntrack.EventOptions{
+		Joined: func() { happen(c, dnsQuery(1), dnsQuery(2)) },
+		Drained: func() {
+			fmt.Fprintln(out, "no more for now")
+			if err := out.Flush(); err != nil {
+				log.Fatal(err)
+			}
+			cancel() // of the example
+		},
+	}
+	for ev, err := range c.Events(ctx, nil, &opts) {
+		if err != nil {
+			continue
+		}
+		fmt.Fprintln(out, ev.Type, ev.Flow.FiveTuple())
+	}
+	// Output:
+	// EventNew udp 192.0.2.1:1 > 198.51.100.2:53
+	// EventDestroy udp 192.0.2.1:1 > 198.51.100.2:53
+	// EventNew udp 192.0.2.1:2 > 198.51.100.2:53
+	// EventDestroy udp 192.0.2.1:2 > 198.51.100.2:53
+	// no more for now
+}
+
+// Another goroutine does something, and waits until the loop has passed all that
+// came of it.
+func ExampleEventOptions_fence() {
+	c, err := conntrack.Dial(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	seen := 0
+	fence := make(chan func())
+	work := func() {
+		defer cancel()
+		happen(c, dnsQuery(1), dnsQuery(2))
+		passed := make(chan struct{})
+		select {
+		case fence <- func() { fmt.Println("events:", seen); close(passed) }:
+			<-passed
+		case <-ctx.Done(): // nobody receives when the loop has ended
+		}
+	}
+	opts := conntrack.EventOptions{Joined: func() { go work() }, Fence: fence}
+	for _, err := range c.Events(ctx, nil, &opts) {
+		if err == nil {
+			seen++
+		}
+	}
+	// Output: events: 4
+}
+
+// Each flow's end is counted, however far the loop falls behind: what does not fit
+// into the buffer, the kernel sends again.
+func ExampleEventOptions_reliable() {
+	c, err := conntrack.Dial(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.SetReadBuffer(64 << 10); err != nil { // room for about 60 events
+		log.Fatal(err)
+	}
+
+	const flows = 500
+	opts := conntrack.EventOptions{
+		Reliable: true,
+		Joined: func() {
+			for port := range uint16(flows) {
+				happen(c, dnsQuery(port))
+			}
+		},
+	}
+	ended := 0
+	for _, err := range c.Events(context.Background(), []netfilter.NetlinkGroup{netfilter.GroupCTDestroy}, &opts) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		if ended++; ended == flows {
+			break
+		}
+	}
+	fmt.Println("ended:", ended)
+	// Output: ended: 500
 }

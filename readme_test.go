@@ -155,6 +155,10 @@ func runReadme(t *testing.T, binary, prints string, forever bool) {
 		p.AwaitStdout(prints)
 		p.Interrupt()
 		require.Equal(t, -1, p.Exit(), "it ended by itself")
+
+		p = ns.Start(nstest.Unprivileged(exec.Command(binary)))
+		require.Equal(t, 1, p.Exit())
+		require.Contains(t, p.Stderr(), "CAP_NET_ADMIN")
 		return
 	}
 	require.Zero(t, p.Exit(), p.Stderr())

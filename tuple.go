@@ -22,9 +22,11 @@ type Tuple struct {
 }
 
 // NewTuple returns the [Tuple] of packets from src to dst. If both addresses
-// are IPv4-mapped, they become IPv4, and IPv6 zones are dropped, since the
-// kernel knows neither. For ICMP and ICMPv6 the ports have the meaning that
-// they have in a [FiveTuple].
+// are IPv4-mapped, they become IPv4. IPv6 zones are dropped, since the kernel
+// has none. For ICMP and ICMPv6 the ports have the meaning that they have in a
+// [FiveTuple].
+//
+// In a [Filter] either side may be the zero AddrPort, which selects nothing out.
 func NewTuple(proto Protocol, src, dst netip.AddrPort) Tuple {
 	ip := IPTuple{SourceAddress: src.Addr().WithZone(""), DestinationAddress: dst.Addr().WithZone("")}
 	t := Tuple{IP: ip.unmapped()}

@@ -4,7 +4,9 @@ package cttext_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log"
 	"net/netip"
 	"strings"
@@ -57,7 +59,29 @@ func ExampleOptions_Flow() {
 	// ipv6     10 udp      17 30 src=2001:db8::1 dst=2001:db8::2 sport=40000 dport=53 [UNREPLIED] src=2001:db8::2 dst=2001:db8::1 sport=53 dport=40000 mark=0 delta-time=60 [start=Sat Aug  2 09:00:00 2025] labels=guest
 }
 
-// Each command is carried out by a method of Conn.
+// Most machines have no such file: flows then have no names of labels.
+func ExampleLoadLabelNames() {
+	names, err := cttext.LoadLabelNames()
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		log.Fatal(err)
+	}
+	f := conntrack.NewFlow(conntrack.ProtocolUDP, 0,
+		netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2"), 40000, 53, 30, 0)
+	fmt.Println(cttext.Options{Labels: names}.Flow(&f))
+	// Output:
+	// udp      17 30 src=192.0.2.1 dst=192.0.2.2 sport=40000 dport=53 [UNREPLIED] src=192.0.2.2 dst=192.0.2.1 sport=53 dport=40000 mark=0
+}
+
+func ExampleReadLabelNames() {
+	names, err := cttext.ReadLabelNames(strings.NewReader("# number and name\n0 dns\n1 guest\n"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(names[0], names[1])
+	// Output: dns guest
+}
+
+// Each command has a method of Conn that carries it out.
 func ExampleOptions_ParseCommand() {
 	conn, err := conntrack.Dial(nil)
 	if err != nil {

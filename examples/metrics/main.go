@@ -79,8 +79,7 @@ func collect(ctx context.Context, registry *prometheus.Registry, progress io.Wri
 		if err != nil {
 			return err
 		}
-		protocol := conntrack.Protocol(f.TupleOrig.Proto.Protocol)
-		flows.WithLabelValues(protocol.String(), state(&f)).Inc()
+		flows.WithLabelValues(f.Protocol().String(), state(&f)).Inc()
 		if seen++; seen%10_000 == 0 {
 			fmt.Fprintf(progress, "\r%d of about %d flows", seen, size.Entries)
 		}
@@ -91,17 +90,16 @@ func collect(ctx context.Context, registry *prometheus.Registry, progress io.Wri
 	return nil
 }
 
-// state returns the state of a TCP connection. For other flows, it returns
-// whether they were answered.
+// state returns the state that the kernel has for the protocol. If it has none, as
+// for UDP, state says whether the flow was answered.
 func state(f *conntrack.Flow) string {
-	switch tcp := f.ProtoInfo.TCP; {
-	case tcp != nil:
-		return conntrack.TCPState(tcp.State).String()
-	case f.Status.SeenReply():
-		return "REPLIED"
-	default:
-		return "UNREPLIED"
+	if s := f.State(); s != "" {
+		return s
 	}
+	if f.Status.SeenReply() {
+		return "REPLIED"
+	}
+	return "UNREPLIED"
 }
 
 func write(w io.Writer, registry *prometheus.Registry) error {

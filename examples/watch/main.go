@@ -5,6 +5,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -36,9 +37,9 @@ func main() {
 		flag.Usage()
 		os.Exit(2)
 	}
-	groups := netfilter.GroupsCT
+	var groups []netfilter.NetlinkGroup // none stand for those of flows
 	if *expect {
-		groups = slices.Concat(groups, netfilter.GroupsCTExp)
+		groups = slices.Concat(netfilter.GroupsCT, netfilter.GroupsCTExp)
 	}
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -58,26 +59,27 @@ func watch(ctx context.Context, w io.Writer, groups []netfilter.NetlinkGroup) er
 	}
 	defer conn.Close()
 
-	opts := &conntrack.EventOptions{Joined: func() { log.Print("watching") }}
-	lines := json.NewEncoder(w)
-	var last error
+	out := bufio.NewWriter(w)
+	opts := &conntrack.EventOptions{
+		Joined:  func() { log.Print("watching") },
+		Drained: func() { out.Flush() }, // if it fails, so does what is written next
+	}
+	lines := json.NewEncoder(out)
 	for ev, err := range conn.Events(ctx, groups, opts) {
-		if last != nil {
-			log.Print(last) // not fatal: the loop continued
-		}
-		last = err
-		if errors.Is(err, conntrack.ErrOverrun) {
-			last = errors.New("events were lost here: the kernel's buffer was full")
-		}
-		if err != nil {
-			continue
-		}
-		if err := lines.Encode(ev); err != nil {
-			return err
+		switch {
+		case ctx.Err() != nil: // as the user wished
+		case errors.Is(err, conntrack.ErrOverrun):
+			log.Print("events were lost here: the kernel's buffer was full")
+		case err != nil:
+			log.Print(err)
+		default:
+			if err := lines.Encode(ev); err != nil {
+				return err
+			}
 		}
 	}
-	if ctx.Err() != nil {
-		return nil // stopped by the user
+	if ctx.Err() == nil {
+		return errors.New("there will be no more events")
 	}
-	return last // the error that ended the loop
+	return out.Flush()
 }
