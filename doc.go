@@ -62,8 +62,8 @@
 //
 // # Errors
 //
-// A failed operation returns an [*OpError]. A batch of which some flows failed returns
-// a [*BatchError] that lists them. errors.Is tells the reason:
+// A failed operation returns an [*OpError]. A batch returns a [*BatchError], which
+// lists the flows that failed. errors.Is tells the reason:
 //
 //   - unix.ENOENT, fs.ErrNotExist: the flow does not exist.
 //   - unix.EEXIST, fs.ErrExist: the flow exists already.
