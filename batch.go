@@ -56,7 +56,7 @@ func (e *BatchError) Error() string {
 	return text
 }
 
-// Unwrap returns the failures, each a *FlowError.
+// Unwrap returns the failures, each a *[FlowError].
 func (e *BatchError) Unwrap() []error {
 	errs := make([]error, len(e.Failed))
 	for i := range e.Failed {
@@ -312,7 +312,7 @@ func (b *batch) fail(p *batchFlow, err error) {
 
 // DeleteFunc removes the flows that f selects and for which match returns true, and
 // returns how many it removed. A nil match is one that always returns true. The
-// memory that it takes does not depend on the table: the Flow that match is given,
+// memory that it takes does not depend on the table: the [Flow] that match is given,
 // with what it points to, is overwritten once match has returned.
 //
 // Between what match sees and what is removed, time passes. The kernel reads up to

@@ -14,7 +14,7 @@ import (
 // namespace. Its methods may be called from several goroutines, those that
 // iterate also from within each other's loops.
 //
-// It opens one socket at Dial, for requests. Each dump and each listener has a
+// It opens one socket at [Dial], for requests. Each dump and each listener has a
 // socket of its own, opened when it is needed in the same network namespace and
 // with the same options.
 type Conn struct {
@@ -35,11 +35,11 @@ type Conn struct {
 // [Conn.Events] join groups; config.PID is the address of the socket for requests
 // alone.
 //
-// config.NetNS takes CAP_SYS_ADMIN. A Conn in another namespace than the process
+// config.NetNS takes CAP_SYS_ADMIN. A [Conn] in another namespace than the process
 // keeps a thread there until it is closed, for the sockets that it opens later: the
 // process may drop all capabilities but CAP_NET_ADMIN.
 //
-// Otherwise Dial succeeds without privilege, but no operation of the Conn does. On
+// Otherwise Dial succeeds without privilege, but no operation of the [Conn] does. On
 // other systems than Linux the error satisfies errors.Is(err,
 // errors.ErrUnsupported).
 func Dial(config *netlink.Config) (*Conn, error) {
@@ -59,7 +59,7 @@ func Dial(config *netlink.Config) (*Conn, error) {
 }
 
 // Close ends what the Conn does, in whatever goroutine, and closes its sockets.
-// It returns when the workers of Listen have ended, which does not depend on
+// It returns when the workers of [Conn.Listen] have ended, which does not depend on
 // anybody reading their channels; the caller may close these then. Operations
 // that were under way, and later ones, return an error that satisfies
 // errors.Is(err, fs.ErrClosed). Closing twice is no error.
@@ -86,7 +86,7 @@ func (c *Conn) PortID() uint32 { return c.sockets.request.PortID() }
 
 // SetOption switches an option of all sockets of the Conn on or off, including
 // those that it opens later. With netlink.NoENOBUFS the kernel does not tell of
-// overruns, so that events are lost without ErrOverrun; there is no need for it.
+// overruns, so that events are lost without [ErrOverrun]; there is no need for it.
 func (c *Conn) SetOption(option netlink.ConnOption, enable bool) error {
 	return opError("set option", c.sockets.each(func(s *nfnl.Conn) error {
 		return s.SetOption(option, enable)
@@ -106,7 +106,7 @@ func (c *Conn) SetReadBuffer(bytes int) error {
 }
 
 // SetWriteBuffer sets the size in bytes of the kernel's send buffer for all
-// sockets of the Conn, in the manner of SetReadBuffer (net.core.wmem_max).
+// sockets of the Conn, in the manner of [Conn.SetReadBuffer] (net.core.wmem_max).
 func (c *Conn) SetWriteBuffer(bytes int) error {
 	return opError("set write buffer", c.sockets.each(func(s *nfnl.Conn) error {
 		return s.SetWriteBuffer(bytes)
@@ -119,7 +119,7 @@ func (c *Conn) Flush() error {
 	return c.flush("flush", &all)
 }
 
-// FlushFilter removes the flows that f selects. The zero Filter selects all of them. A
+// FlushFilter removes the flows that f selects. The zero [Filter] selects all of them. A
 // filter that contradicts itself gives [ErrFilterSelectsNothing].
 //
 // If the kernel is known to honour all of f, this is one request. If not, it is

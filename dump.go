@@ -159,11 +159,11 @@ func ignoreGone(err error) error {
 }
 
 // Flows returns an iterator over the flows that f selects, IPv4 and IPv6, in all
-// zones; the zero Filter selects all of them. Each range over it is a dump of its
-// own. A Flow is yielded as it is received, so that memory does not grow with the
+// zones; the zero [Filter] selects all of them. Each range over it is a dump of its
+// own. A [Flow] is yielded as it is received, so that memory does not grow with the
 // table; it is the caller's to keep. A nil opts is the zero [DumpOptions].
 //
-// If the dump fails, an error is yielded last, with a zero Flow: the flows up to there
+// If the dump fails, an error is yielded last, with a zero [Flow]: the flows up to there
 // are then not all. It satisfies errors.Is(err, [ErrDumpInterrupted]) if the kernel
 // marked the dump as inconsistent, and errors.Is(err, ctx.Err()) if ctx ended.
 //
@@ -177,7 +177,7 @@ func ignoreGone(err error) error {
 // the cost of closing a socket.
 //
 // While the kernel looks for flows to send, it holds up one processor's interrupts
-// for packets (softirqs). A Filter that selects few flows of a huge table makes it
+// for packets (softirqs). A [Filter] that selects few flows of a huge table makes it
 // look long: 60 to 80 ms for a table of 200 000 flows. Two loops side by side, one for
 // each family, save about a tenth of the time for a tenth more processor time.
 func (c *Conn) Flows(ctx context.Context, f Filter, opts *DumpOptions) iter.Seq2[Flow, error] {
@@ -197,15 +197,15 @@ func (c *Conn) Flows(ctx context.Context, f Filter, opts *DumpOptions) iter.Seq2
 }
 
 // Dying returns an iterator over the flows that were removed from the table but
-// wait for their EventDestroy to be delivered, to a listener with
+// wait for their [EventDestroy] to be delivered, to a listener with
 // netlink.BroadcastError whose buffer is full (the kernel's dying list, Linux 3.8),
-// in the manner of Flows. Most of the time there are none.
+// in the manner of [Conn.Flows]. Most of the time there are none.
 func (c *Conn) Dying(ctx context.Context) iter.Seq2[Flow, error] {
 	return c.list(ctx, ctGetDying, "dump dying flows")
 }
 
 // Unconfirmed returns an iterator over the flows whose first packet is still on
-// its way through the machine, in the manner of Flows. They are in no list
+// its way through the machine, in the manner of [Conn.Flows]. They are in no list
 // since Linux 6.3, and before that only for a moment, unless a packet waits in a
 // queue for user space.
 func (c *Conn) Unconfirmed(ctx context.Context) iter.Seq2[Flow, error] {
@@ -245,7 +245,7 @@ func stream[T any](ctx context.Context, c *Conn, r *request, decode func(*T, nfn
 // Dump returns all flows, IPv4 and IPv6, in all zones. A nil opts is the zero
 // [DumpOptions].
 //
-// A Flow takes half a kilobyte of memory and a little more. Under a memory limit use
+// A [Flow] takes half a kilobyte of memory and a little more. Under a memory limit use
 // [Conn.Flows]: with 200 000 flows and GOMEMLIMIT=50MiB, Dump took 61 garbage
 // collections and 2.6 times as long as without a limit.
 func (c *Conn) Dump(opts *DumpOptions) ([]Flow, error) {

@@ -22,7 +22,7 @@ var (
 	ErrUpdateMaster = errors.New("the master of a flow cannot be changed: leave TupleMaster empty")
 	// ErrUpdateNAT: NAT is set in an update.
 	ErrUpdateNAT = errors.New("what a flow is translated into cannot be changed: leave NAT empty")
-	// ErrBadNAT: a NATRange is no range, or not of the flow's family.
+	// ErrBadNAT: a [NATRange] is no range, or not of the flow's family.
 	ErrBadNAT = errors.New("bad NAT range")
 	// ErrBadLabels: the length of Labels is no multiple of 4, or LabelsMask is not
 	// as long. (To more than 16 bytes the kernel answers ERANGE.)
@@ -40,9 +40,9 @@ var (
 	// ErrExpectTimeout: the timeout of an expectation is longer than the kernel can
 	// count, or, in an update, zero.
 	ErrExpectTimeout = fmt.Errorf("the timeout of an expectation is 1 to %d seconds", maxExpectTimeout)
-	// ErrFilterSelectsNothing: no flow can agree with all fields of a Filter.
+	// ErrFilterSelectsNothing: no flow can agree with all fields of a [Filter].
 	ErrFilterSelectsNothing = errors.New("the filter contradicts itself")
-	// ErrNoChange: UpdateFunc was called without a function.
+	// ErrNoChange: [Conn.UpdateFunc] was called without a function.
 	ErrNoChange = errors.New("updating needs a function that says what to change")
 	// ErrNoWorkers: Listen was called with 0 workers.
 	ErrNoWorkers = errors.New("listening needs at least one worker")

@@ -14,11 +14,11 @@ import (
 // The Flow has only a part of what the kernel knows of the flow:
 //
 //   - All events have ID, Status, Zone, Mark, TupleOrig and TupleReply.
-//   - EventNew has Timeout and whatever else the flow began with, but no counters, no
+//   - [EventNew] has Timeout and whatever else the flow began with, but no counters, no
 //     Timestamp and no Use.
-//   - EventUpdate has Timeout and whatever else has changed, but no counters, no
+//   - [EventUpdate] has Timeout and whatever else has changed, but no counters, no
 //     Timestamp and no Use.
-//   - EventDestroy has the last counters and the Timestamp, if the kernel keeps them
+//   - [EventDestroy] has the last counters and the Timestamp, if the kernel keeps them
 //     (sysctls net.netfilter.nf_conntrack_acct and nf_conntrack_timestamp), but no
 //     Labels and no Helper, and of ProtoInfo the TCP state alone.
 //
@@ -47,14 +47,14 @@ type Event struct {
 	ZeroMark bool
 }
 
-// An NSID is the id of another network namespace, as the Conn's own one knows it
-// (see ip-netns(8), list-id). The zero NSID stands for the Conn's own namespace.
+// An NSID is the id of another network namespace, as the [Conn]'s own one knows it
+// (see ip-netns(8), list-id). The zero NSID stands for the [Conn]'s own namespace.
 type NSID struct {
 	id    int
 	other bool
 }
 
-// ID returns the id. If it is not ok, the event is from the Conn's own namespace,
+// ID returns the id. If it is not ok, the event is from the [Conn]'s own namespace,
 // or the kernel was not asked for others, with
 // SetOption(netlink.ListenAllNSID, true).
 func (n NSID) ID() (id int, ok bool) { return n.id, n.other }
@@ -69,7 +69,7 @@ const (
 	EventNew
 	// EventUpdate: a flow was changed.
 	EventUpdate
-	// EventDestroy: a flow was removed from the table. The Flow has its last
+	// EventDestroy: a flow was removed from the table. The [Flow] has its last
 	// counters.
 	EventDestroy
 	// EventExpNew: an expectation was added.
@@ -108,7 +108,7 @@ func (t EventType) name() string {
 	return ""
 }
 
-// UnmarshalText sets t to the type that MarshalText wrote, in any case, or to the
+// UnmarshalText sets t to the type that [EventType.MarshalText] wrote, in any case, or to the
 // one with that number.
 func (t *EventType) UnmarshalText(text []byte) error {
 	for i, e := range eventTypes {

@@ -14,7 +14,7 @@ import (
 
 // An Expect is an entry of the expectation table: a connection that a helper, or
 // a program like yours, waits for in connection with a flow that is there, its
-// master. A packet that matches it begins a flow with StatusExpected and with
+// master. A packet that matches it begins a flow with [StatusExpected] and with
 // TupleMaster set.
 type Expect struct {
 	// ID tells this entry from others (CTA_EXPECT_ID). The kernel chooses it.
@@ -237,7 +237,7 @@ func (c *Conn) GetExpect(ex Expect) (Expect, error) {
 	return got, err
 }
 
-// DeleteExpect removes the expectation that GetExpect would return.
+// DeleteExpect removes the expectation that [Conn.GetExpect] would return.
 func (c *Conn) DeleteExpect(ex Expect) error {
 	return c.expectError("delete expectation", &ex, func(r *request) error {
 		if err := r.expectKey(expDelete, netlink.Acknowledge, &ex); err != nil {
@@ -324,7 +324,7 @@ func (c *Conn) masterTuple(master *Flow) (Tuple, error) {
 	return Tuple{}, errHidden
 }
 
-// Expects returns an iterator over the expectations, in the manner of Flows.
+// Expects returns an iterator over the expectations, in the manner of [Conn.Flows].
 func (c *Conn) Expects(ctx context.Context) iter.Seq2[Expect, error] {
 	return func(yield func(Expect, error) bool) {
 		r := newRequest()

@@ -11,7 +11,7 @@ import (
 // A Filter selects the flows that agree with all of its fields. A field that is
 // zero selects nothing out, so the zero Filter selects all flows.
 //
-// Dumps, flushes, DeleteFunc, UpdateFunc and events take the same Filter. The
+// Dumps, flushes, [Conn.DeleteFunc], [Conn.UpdateFunc] and events take the same Filter. The
 // running kernel filters by what it is known to honour, and this package by the
 // rest: the result is the same on every kernel, the time it takes is not. See
 // [Conn.KernelFilters], and [EventOptions] for events.
@@ -56,7 +56,7 @@ type Filter struct {
 	TCPState TCPState
 }
 
-// TupleFields names those fields of a Tuple for which zero is a value.
+// TupleFields names those fields of a [Tuple] for which zero is a value.
 type TupleFields struct {
 	Protocol, SourcePort, DestinationPort, ICMPType, ICMPCode, ICMPID, Zone bool
 }

@@ -94,7 +94,7 @@ func (f *Filter) plan(flush bool, has func(feature) bool) (kernelFilter, error) 
 
 // KernelFilters reports whether the running kernel by itself selects exactly the
 // flows that f selects, in a dump and in a flush. Then a dump brings no others,
-// and FlushFilter is a single request.
+// and [Conn.FlushFilter] is a single request.
 //
 // No kernel filters by prefixes, Either, TCPState, the zone of one direction, or
 // the ports of other protocols than TCP and UDP.

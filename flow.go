@@ -83,7 +83,7 @@ type Flow struct {
 	NAT *NAT
 }
 
-// NewFlow returns a Flow from srcAddr and srcPort to destAddr and destPort whose
+// NewFlow returns a [Flow] from srcAddr and srcPort to destAddr and destPort whose
 // replies come the same way back: without NAT. The timeout is in seconds.
 func NewFlow(proto uint8, status StatusFlag, srcAddr, destAddr netip.Addr,
 	srcPort, destPort uint16, timeout, mark uint32,

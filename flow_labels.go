@@ -15,19 +15,19 @@ const (
 // HasLabel reports whether label bit, from 0 to 127, is set in f.Labels.
 func (f Flow) HasLabel(bit int) bool { return nfnl.Bit(f.Labels, bit) }
 
-// SetLabel sets label bit, from 0 to 127, in f.Labels, so that an Update with f
+// SetLabel sets label bit, from 0 to 127, in f.Labels, so that a [Conn.Update] with f
 // sets it in the kernel.
 //
 // It sees to it that f.LabelsMask covers bit and every other label that f has:
-// the Update then sets these, clears those that were given to ClearLabel, and
+// the [Conn.Update] then sets these, clears those that were given to [Flow.ClearLabel], and
 // leaves all others as they are. It panics if there is no such bit.
 func (f *Flow) SetLabel(bit int) { f.changeLabel(bit, true) }
 
-// ClearLabel clears label bit, from 0 to 127, in f.Labels, so that an Update with
-// f clears it in the kernel. It does to f.LabelsMask what SetLabel does, and panics
+// ClearLabel clears label bit, from 0 to 127, in f.Labels, so that a [Conn.Update] with
+// f clears it in the kernel. It does to f.LabelsMask what [Flow.SetLabel] does, and panics
 // as that does.
 //
-// An Update of a flow from a dump whose LabelsMask is empty sends all of its
+// An [Conn.Update] of a flow from a dump whose LabelsMask is empty sends all of its
 // Labels instead, and so clears those that the flow got since.
 func (f *Flow) ClearLabel(bit int) { f.changeLabel(bit, false) }
 

@@ -8,7 +8,7 @@ import (
 )
 
 // A NAT says what a new flow's packets are translated into, in the original
-// direction; the kernel turns it round for the replies. The zero NATRange leaves
+// direction; the kernel turns it round for the replies. The zero [NATRange] leaves
 // the source or the destination as it is.
 type NAT struct {
 	Source      NATRange // CTA_NAT_SRC

@@ -96,16 +96,16 @@ func (k FiveTuple) isICMP() bool { return k.Protocol == ProtocolICMP || k.Protoc
 // says so.
 func (f Flow) Client() netip.AddrPort { return f.TupleOrig.Source() }
 
-// Dialed returns the destination that Client chose. With NAT it may not be
-// Server.
+// Dialed returns the destination that [Flow.Client] chose. With NAT it may not be
+// [Flow.Server].
 func (f Flow) Dialed() netip.AddrPort { return f.TupleOrig.Destination() }
 
-// Server returns where the replies come from, whatever Client dialed. The reply
+// Server returns where the replies come from, whatever [Flow.Client] dialed. The reply
 // direction says so.
 func (f Flow) Server() netip.AddrPort { return f.TupleReply.Source() }
 
-// MappedClient returns what Server takes for the client: where it sends the
-// replies. With NAT it may not be Client.
+// MappedClient returns what [Flow.Server] takes for the client: where it sends the
+// replies. With NAT it may not be [Flow.Client].
 func (f Flow) MappedClient() netip.AddrPort { return f.TupleReply.Destination() }
 
 // Translated reports whether NAT changes f's packets: their source, their
@@ -114,11 +114,11 @@ func (f Flow) MappedClient() netip.AddrPort { return f.TupleReply.Destination() 
 // nothing about what the field NAT asks for.
 func (f Flow) Translated() bool { return f.sourceTranslated() || f.destinationTranslated() }
 
-// SourceTranslated reports whether MappedClient is not Client: the address, the
+// SourceTranslated reports whether [Flow.MappedClient] is not [Flow.Client]: the address, the
 // port or, since this is what source NAT changes, an ICMP id.
 func (f Flow) SourceTranslated() bool { return f.sourceTranslated() }
 
-// DestinationTranslated reports whether Server is not what was dialed: the
+// DestinationTranslated reports whether [Flow.Server] is not what was dialed: the
 // address or the port.
 func (f Flow) DestinationTranslated() bool { return f.destinationTranslated() }
 
@@ -195,14 +195,14 @@ func (b Bound) String() string { return nameOrNumber(b) }
 
 func (b Bound) name() string { return nameIn(boundNames, b) }
 
-// MarshalText returns the text of String.
+// MarshalText returns the text of [Bound.String].
 func (b Bound) MarshalText() ([]byte, error) { return []byte(b.String()), nil }
 
-// UnmarshalText sets b to the Bound that MarshalText wrote, in any case.
+// UnmarshalText sets b to the Bound that [Bound.MarshalText] wrote, in any case.
 func (b *Bound) UnmarshalText(text []byte) error { return parseName(b, "bound", boundNames, text) }
 
 // Bound returns which way f goes as seen from the network that has the given
-// prefixes. What counts is the ends that the flow really has, Client and Server: a
+// prefixes. What counts is the ends that the flow really has, [Flow.Client] and [Flow.Server]: a
 // connection to a public address that is translated into one of the network is
 // inbound, whether or not the public address is among the prefixes.
 func (f Flow) Bound(local []netip.Prefix) Bound {

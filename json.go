@@ -63,7 +63,7 @@ import (
 //	use               number
 //
 // A protocol, state or flag without a name is a number: {"protocol":253}. Later
-// versions may have more names. Readers should take both, as UnmarshalJSON does.
+// versions may have more names. Readers should take both, as [Flow.UnmarshalJSON] does.
 //
 // What is zero is left out, unless zero is a value: the state and role of a
 // protocol, what is in icmp, and the counters of a flow that is [Flow.Counted].
@@ -73,12 +73,12 @@ import (
 // [json.Marshal] does.
 func (f Flow) MarshalJSON() ([]byte, error) { return json.Marshal(newFlowJSON(&f)) }
 
-// UnmarshalJSON sets f to the flow that MarshalJSON wrote, and what was left out
+// UnmarshalJSON sets f to the flow that [Flow.MarshalJSON] wrote, and what was left out
 // to zero. It restores all fields of a flow that came from the kernel; times are
 // in the local time zone.
 //
 // Names may be in any case. A name that is not known is an error, and so is what
-// other versions of this module wrote without MarshalJSON: {"Status":{"Value":6}}.
+// other versions of this module wrote without [Flow.MarshalJSON]: {"Status":{"Value":6}}.
 // If there is an error, f is unchanged.
 func (f *Flow) UnmarshalJSON(b []byte) error {
 	j, err := readJSON[flowJSON](b)
@@ -106,7 +106,7 @@ func (f *Flow) UnmarshalJSON(b []byte) error {
 //	  tuple    object
 func (ex Expect) MarshalJSON() ([]byte, error) { return json.Marshal(newExpectJSON(&ex)) }
 
-// UnmarshalJSON sets ex to the expectation that MarshalJSON wrote, as
+// UnmarshalJSON sets ex to the expectation that [Expect.MarshalJSON] wrote, as
 // [Flow.UnmarshalJSON] does for a flow.
 func (ex *Expect) UnmarshalJSON(b []byte) error {
 	j, err := readJSON[expectJSON](b)
@@ -127,7 +127,7 @@ func (ex *Expect) UnmarshalJSON(b []byte) error {
 //	expect  object  Expect
 func (e Event) MarshalJSON() ([]byte, error) { return json.Marshal(newEventJSON(&e)) }
 
-// UnmarshalJSON sets e to the event that MarshalJSON wrote, as
+// UnmarshalJSON sets e to the event that [Event.MarshalJSON] wrote, as
 // [Flow.UnmarshalJSON] does for a flow.
 func (e *Event) UnmarshalJSON(b []byte) error {
 	j, err := readJSON[eventJSON](b)

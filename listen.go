@@ -27,7 +27,7 @@ var ErrOverrun = nfnl.ErrOverrun
 // about 1 KiB, and none is taken in advance.
 const eventBuffer = 8 << 20
 
-// EventOptions say which events Events yields, and how.
+// EventOptions say which events [Conn.Events] yields, and how.
 type EventOptions struct {
 	// Filters and Except select the events of flows. An event passes if one of
 	// Filters selects it, or there are none, and if none of Except does. Events of
@@ -93,11 +93,11 @@ type EventOptions struct {
 // Events returns an iterator over the events of the given groups: see
 // netfilter.GroupsCT, which no groups stand for, and netfilter.GroupsCTExp. Each
 // range over it has a socket of its own, joins the groups when it begins, and
-// leaves them when the loop is left. A nil opts is the zero EventOptions. Events
+// leaves them when the loop is left. A nil opts is the zero [EventOptions]. Events
 // come in the kernel's order, and are the caller's to keep.
 //
-// Errors are yielded with a zero Event, and most loops go on after them: an error
-// that satisfies errors.Is(err, ErrOverrun) says that the kernel dropped events
+// Errors are yielded with a zero [Event], and most loops go on after them: an error
+// that satisfies errors.Is(err, [ErrOverrun]) says that the kernel dropped events
 // at this place, other ones are about a message that cannot be decoded. The
 // loop ends after an error that satisfies errors.Is(err, ctx.Err()) when ctx has
 // ended, errors.Is(err, fs.ErrClosed) when the Conn was closed, or neither if
@@ -107,10 +107,10 @@ type EventOptions struct {
 // events, unless the sysctl net.netfilter.nf_conntrack_events is 1; nor do their
 // expectations. So a program that dumps the table when Joined is called, and then
 // changes its copy as the events say, keeps these flows for ever: it must look
-// them up, with Get, when their timeout has passed.
+// them up, with [Conn.Get], when their timeout has passed.
 //
 // The loop body may call any method of the Conn. While it takes its time, the
-// kernel's buffer fills up: it holds some thousand events, unless SetReadBuffer
+// kernel's buffer fills up: it holds some thousand events, unless [Conn.SetReadBuffer]
 // was called.
 func (c *Conn) Events(ctx context.Context, groups []netfilter.NetlinkGroup, opts *EventOptions) iter.Seq2[Event, error] {
 	if opts == nil {
@@ -247,24 +247,24 @@ func (w *watch) report(err error) bool {
 }
 
 // Listen sends the events of the given groups, at least one, to evChan, until the
-// Conn is closed. As to which flows have events, see Events. It takes numWorkers
+// Conn is closed. As to which flows have events, see [Conn.Events]. It takes numWorkers
 // goroutines; with more than one, the order of events is lost. It may be called
 // once on a Conn. When it returns, events of what happens from then on are caught.
 //
-// The channel returned carries errors: ErrOverrun if the kernel dropped events,
+// The channel returned carries errors: [ErrOverrun] if the kernel dropped events,
 // those of messages that cannot be decoded, and an error that ends a worker.
 // Nobody needs to read it: while some of these wait to be read, further ones that
-// end no worker are left out, and Overruns still counts them. Closing the Conn
+// end no worker are left out, and [Conn.Overruns] still counts them. Closing the Conn
 // ends the workers without an error; neither channel is closed then, but both may
-// be by the caller once Close has returned.
+// be by the caller once [Conn.Close] has returned.
 //
-// An ErrOverrun overtakes the events that were sent to evChan before it and wait
+// An [ErrOverrun] overtakes the events that were sent to evChan before it and wait
 // there. They are older than a dump that is made when it is seen, and applied to
 // the dump they bring back flows that have ended. A program that keeps a copy of
-// the table uses Events, where the error stands in its place.
+// the table uses [Conn.Events], where the error stands in its place.
 //
 // A slow reader of evChan makes the kernel's buffer fill up: see
-// SetReadBuffer.
+// [Conn.SetReadBuffer].
 func (c *Conn) Listen(evChan chan<- Event, numWorkers uint8, groups []netfilter.NetlinkGroup) (chan error, error) {
 	errChan, err := c.listen(evChan, numWorkers, groups)
 	return errChan, opError("listen", err)

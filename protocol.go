@@ -47,7 +47,7 @@ func (p Protocol) String() string { return nameOrNumber(p) }
 
 func (p Protocol) name() string { return nameIn(protocolNames, p) }
 
-// MarshalText returns the text of String.
+// MarshalText returns the text of [Protocol.String].
 func (p Protocol) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
 
 // UnmarshalText sets p to the protocol with that name, in any case, or number. It
@@ -100,7 +100,7 @@ func (s TCPState) String() string { return nameOrNumber(s) }
 
 func (s TCPState) name() string { return nameIn(tcpStateNames, s) }
 
-// MarshalText returns the text of String.
+// MarshalText returns the text of [TCPState.String].
 func (s TCPState) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // UnmarshalText sets s to the state with that name, in any case, or number. It
@@ -143,7 +143,7 @@ func (f *tcpFlag) UnmarshalText(text []byte) error {
 }
 
 // TCPFlags returns a value for ProtoInfoTCP.OriginalFlags or ReplyFlags, with
-// which an Update or a Create sets the flags in mask to those in flags and leaves
+// which a [Conn.Update] or a [Conn.Create] sets the flags in mask to those in flags and leaves
 // the others.
 func TCPFlags(flags, mask uint8) uint16 { return uint16(flags)<<8 | uint16(mask) }
 
@@ -184,7 +184,7 @@ func (s SCTPState) String() string { return nameOrNumber(s) }
 
 func (s SCTPState) name() string { return nameIn(sctpStateNames, s) }
 
-// MarshalText returns the text of String.
+// MarshalText returns the text of [SCTPState.String].
 func (s SCTPState) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // UnmarshalText sets s to the state with that name, in any case, or number.

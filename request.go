@@ -190,7 +190,7 @@ func (c *Conn) Update(f Flow) error { return c.do(opUpdate, &f) }
 
 // Delete removes the flow with the tuples and the zone of f. One tuple is enough:
 // then it removes the flow that has this tuple in either direction. If f.ID is not
-// 0, as in a Flow that came from the kernel, the flow must have that ID. That
+// 0, as in a [Flow] that came from the kernel, the flow must have that ID. That
 // hardly protects a flow that took the place of f: see [Flow]. If there is no such
 // flow, the error satisfies errors.Is(err, unix.ENOENT).
 func (c *Conn) Delete(f Flow) error { return c.do(opDelete, &f) }

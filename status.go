@@ -12,7 +12,7 @@ type Status struct {
 	Value StatusFlag
 }
 
-// A StatusFlag is one of the flags of a Status, or several of them.
+// A StatusFlag is one of the flags of a [Status], or several of them.
 type StatusFlag uint32
 
 // The flags of enum ip_conntrack_status.
@@ -27,8 +27,8 @@ const (
 	// (IPS_ASSURED). It can be set and not cleared.
 	StatusAssured StatusFlag = 1 << 2
 	// StatusConfirmed: the flow's first packet has left the machine, the flow is
-	// in the table (IPS_CONFIRMED). Each flow of the table has it; Create and
-	// Update add it.
+	// in the table (IPS_CONFIRMED). Each flow of the table has it; [Conn.Create] and
+	// [Conn.Update] add it.
 	StatusConfirmed StatusFlag = 1 << 3
 	// StatusSrcNAT: the source is translated in the original direction
 	// (IPS_SRC_NAT).
@@ -109,49 +109,49 @@ func (f *StatusFlag) UnmarshalText(text []byte) error {
 
 func (s Status) has(f StatusFlag) bool { return s.Value&f != 0 }
 
-// Expected reports whether StatusExpected is set.
+// Expected reports whether [StatusExpected] is set.
 func (s Status) Expected() bool { return s.has(StatusExpected) }
 
-// SeenReply reports whether StatusSeenReply is set.
+// SeenReply reports whether [StatusSeenReply] is set.
 func (s Status) SeenReply() bool { return s.has(StatusSeenReply) }
 
-// Assured reports whether StatusAssured is set.
+// Assured reports whether [StatusAssured] is set.
 func (s Status) Assured() bool { return s.has(StatusAssured) }
 
-// Confirmed reports whether StatusConfirmed is set.
+// Confirmed reports whether [StatusConfirmed] is set.
 func (s Status) Confirmed() bool { return s.has(StatusConfirmed) }
 
-// SrcNAT reports whether StatusSrcNAT is set.
+// SrcNAT reports whether [StatusSrcNAT] is set.
 func (s Status) SrcNAT() bool { return s.has(StatusSrcNAT) }
 
-// DstNAT reports whether StatusDstNAT is set.
+// DstNAT reports whether [StatusDstNAT] is set.
 func (s Status) DstNAT() bool { return s.has(StatusDstNAT) }
 
-// SeqAdjust reports whether StatusSeqAdjust is set.
+// SeqAdjust reports whether [StatusSeqAdjust] is set.
 func (s Status) SeqAdjust() bool { return s.has(StatusSeqAdjust) }
 
-// SrcNATDone reports whether StatusSrcNATDone is set.
+// SrcNATDone reports whether [StatusSrcNATDone] is set.
 func (s Status) SrcNATDone() bool { return s.has(StatusSrcNATDone) }
 
-// DstNATDone reports whether StatusDstNATDone is set.
+// DstNATDone reports whether [StatusDstNATDone] is set.
 func (s Status) DstNATDone() bool { return s.has(StatusDstNATDone) }
 
-// Dying reports whether StatusDying is set.
+// Dying reports whether [StatusDying] is set.
 func (s Status) Dying() bool { return s.has(StatusDying) }
 
-// FixedTimeout reports whether StatusFixedTimeout is set.
+// FixedTimeout reports whether [StatusFixedTimeout] is set.
 func (s Status) FixedTimeout() bool { return s.has(StatusFixedTimeout) }
 
-// Template reports whether StatusTemplate is set.
+// Template reports whether [StatusTemplate] is set.
 func (s Status) Template() bool { return s.has(StatusTemplate) }
 
-// Helper reports whether StatusHelper is set.
+// Helper reports whether [StatusHelper] is set.
 func (s Status) Helper() bool { return s.has(StatusHelper) }
 
-// Offload reports whether StatusOffload is set.
+// Offload reports whether [StatusOffload] is set.
 func (s Status) Offload() bool { return s.has(StatusOffload) }
 
-// HWOffload reports whether StatusHWOffload is set.
+// HWOffload reports whether [StatusHWOffload] is set.
 func (s Status) HWOffload() bool { return s.has(StatusHWOffload) }
 
 // The flags of an expectation (linux/netfilter/nf_conntrack_common.h).
@@ -177,7 +177,7 @@ func (f ExpectFlags) String() string { return flagNames(f) }
 
 func (f ExpectFlags) name() string { return flagName(expectFlagNames, f) }
 
-// MarshalText returns the text of String.
+// MarshalText returns the text of [ExpectFlags.String].
 func (f ExpectFlags) MarshalText() ([]byte, error) { return []byte(f.String()), nil }
 
 // UnmarshalText sets f to the flags with those names, as [StatusFlag.UnmarshalText]

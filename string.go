@@ -65,7 +65,7 @@ func (t Tuple) String() string {
 		Protocol(t.Proto.Protocol), endText(t.Source()), endText(t.Destination()))
 }
 
-// MarshalText returns t as the text of its FiveTuple, and its zone if it has one:
+// MarshalText returns t as the text of its [Tuple.FiveTuple], and its zone if it has one:
 // udp 192.0.2.1:5353 > 192.0.2.2:53 zone 7.
 func (t Tuple) MarshalText() ([]byte, error) {
 	text := t.FiveTuple().String()
@@ -75,7 +75,7 @@ func (t Tuple) MarshalText() ([]byte, error) {
 	return []byte(text), nil
 }
 
-// UnmarshalText sets t to the tuple that MarshalText wrote. It restores all fields
+// UnmarshalText sets t to the tuple that [Tuple.MarshalText] wrote. It restores all fields
 // of a tuple that came from the kernel.
 func (t *Tuple) UnmarshalText(text []byte) error {
 	fiveTuple, zone, zoned := strings.Cut(string(text), zoneWord)
@@ -108,10 +108,10 @@ func (k FiveTuple) String() string {
 	return fmt.Sprintf("%s %s > %s", k.Protocol, endText(k.Source), endText(k.Destination))
 }
 
-// MarshalText returns the text of String.
+// MarshalText returns the text of [FiveTuple.String].
 func (k FiveTuple) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
 
-// UnmarshalText sets k to the five-tuple that MarshalText wrote.
+// UnmarshalText sets k to the five-tuple that [FiveTuple.MarshalText] wrote.
 func (k *FiveTuple) UnmarshalText(text []byte) error {
 	var read FiveTuple
 	if err := read.parse(string(text)); err != nil {
