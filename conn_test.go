@@ -577,6 +577,41 @@ func TestDroppedCapabilities(t *testing.T) {
 	require.NoError(t, c.Close())
 }
 
+// TestFewDescriptors asserts that the error says what is missing, and nothing about
+// a namespace, which is not to be entered. The limit is the process's, so a process
+// of its own has it.
+func TestFewDescriptors(t *testing.T) {
+	const child = "CONNTRACK_TEST_FEW_DESCRIPTORS"
+	nstest.Require(t)
+	if os.Getenv(child) == "" {
+		cmd := exec.Command(os.Args[0], "-test.run=^TestFewDescriptors$", "-test.count=1")
+		cmd.Env = append(os.Environ(), child+"=1")
+		out, err := cmd.CombinedOutput()
+		require.NoError(t, err, "%s", out)
+		return
+	}
+	c, err := conntrack.Dial(nil)
+	require.NoError(t, err)
+	defer c.Close()
+	limit := unix.Rlimit{Cur: 64, Max: 64}
+	require.NoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit))
+	var taken []int
+	for {
+		fd, err := unix.Open(os.DevNull, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			require.ErrorIs(t, err, unix.EMFILE)
+			break
+		}
+		taken = append(taken, fd)
+	}
+	_, err = c.Dump(nil)
+	requireOpError(t, err, unix.EMFILE)
+	require.NotContains(t, err.Error(), "namespace")
+	require.NoError(t, unix.Close(taken[0]))
+	_, err = c.Dump(nil)
+	require.NoError(t, err, "one is enough")
+}
+
 // keepNetAdmin drops all capabilities except CAP_NET_ADMIN. With cgo, Go cannot
 // change them for all threads, so it makes setns fail as if CAP_SYS_ADMIN were
 // missing.

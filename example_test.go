@@ -433,6 +433,7 @@ func ExampleConn_Events() {
 			if err != nil {
 				log.Fatal(err)
 			}
+			// Those that began unheard may end without an event.
 			fmt.Println("flows to begin with:", len(flows))
 
 			// This causes an event.

@@ -135,6 +135,25 @@ func TestFlush(t *testing.T) {
 	}
 }
 
+// Zone 0 is a zone, and not none.
+func TestFlushFilterZone(t *testing.T) {
+	t.Parallel()
+	c := dial(t, nstest.New(t))
+	for zone := range uint16(3) {
+		f := newFlow(int(zone))
+		f.Zone = zone
+		create(t, c, f, newFlow6(int(zone)))
+	}
+	zone := uint16(0)
+	require.NoError(t, c.FlushFilter(conntrack.Filter{Zone: &zone}))
+	flows, err := c.Dump(nil)
+	require.NoError(t, err)
+	require.Len(t, flows, 2)
+	for _, f := range flows {
+		require.NotZero(t, f.Zone)
+	}
+}
+
 // TestFilterRefused asserts that an invalid filter is an error. It must not
 // select everything.
 func TestFilterRefused(t *testing.T) {

@@ -123,6 +123,18 @@ var edits = []edit{
 		test: "TestBadInput",
 	},
 
+	// Settings.
+	{
+		name: "settings are those of the Conn's namespace",
+		old:  "c.sockets.request.InNamespace(s.readSysctls)", new: "s.readSysctls()",
+		test: "TestSettings",
+	},
+	{
+		name: "a function runs in the namespace", dir: "internal/nfnl",
+		old: "if isFile(ns, here) {", new: "if true {",
+		test: "TestInNamespace",
+	},
+
 	// Dumps.
 	{
 		name: "what is kept is not used again", quick: true,
@@ -152,6 +164,11 @@ var edits = []edit{
 	},
 
 	// Exchanges with the kernel.
+	{
+		name: "the buffer of an event grows", dir: "internal/nfnl",
+		old: "e.setBuffer(i, make([]byte, 2*size))", new: "e.setBuffer(i, make([]byte, size))",
+		test: "TestReceiverGrows",
+	},
 	{
 		name: "late replies are left out", dir: "internal/nfnl",
 		old: "if m.sequence()-x.first >= x.count {", new: "if false {",

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -34,6 +36,27 @@ func Example() {
 	// Output:
 	// 1 <nil>
 	// 1 <nil>
+}
+
+// TestUnknownConntrack asserts that comparisons with a conntrack command that the
+// tests do not know are skipped, but not in CI.
+func TestUnknownConntrack(t *testing.T) {
+	const child = "CONNTRACK_NSTEST_UNKNOWN"
+	if os.Getenv(child) != "" {
+		NeedConntrack(t)
+		t.Fatal("it is known")
+	}
+	Require(t)
+	command := filepath.Join(t.TempDir(), "conntrack")
+	require.NoError(t, os.WriteFile(command, []byte("#!/bin/sh\necho conntrack v0.0.1\n"), 0o700))
+	for ci, want := range map[string]string{"true": "--- FAIL", "false": "--- SKIP"} {
+		cmd := exec.Command(os.Args[0], "-test.run=^TestUnknownConntrack$", "-test.v")
+		cmd.Env = append(os.Environ(), child+"=1", ConntrackVariable+"="+command, "CI="+ci)
+		out, err := cmd.CombinedOutput()
+		require.Equal(t, ci == "true", err != nil, "%s", out)
+		require.Contains(t, string(out), want)
+		require.Contains(t, string(out), "this is v0.0.1")
+	}
 }
 
 var (
