@@ -151,6 +151,28 @@ var edits = []edit{
 		test: "TestDumpFilterPrefix",
 	},
 
+	// Attributes.
+	{
+		name: "an attribute without anything", quick: true,
+		old: "\tctaTimestampEvent // 6.14\n", new: "\tctaTimestampEvent // 6.14\n\tctaNew\n",
+		test: "TestAttributeNames",
+	},
+	{
+		name: "an attribute without decoding",
+		old:  "\t\tcase ctaTupleZone:\n\t\t\tt.Zone = d.Uint16(v)\n", new: "",
+		test: "TestAttributes",
+	},
+	{
+		name: "an attribute without encoding",
+		old:  "\te.Uint32(ctaSynProxyTSOff, p.TSOff)\n", new: "",
+		test: "TestAttributes",
+	},
+	{
+		name: "an attribute without JSON",
+		old:  "\t\tSecurityContext: f.SecurityContext,\n", new: "",
+		test: "TestAttributes",
+	},
+
 	// The exchange with the kernel.
 	{
 		name: "late replies are left out", dir: "internal/nfnl",
