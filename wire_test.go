@@ -4,6 +4,7 @@ package conntrack
 
 import (
 	"bytes"
+	_ "embed"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -346,8 +347,8 @@ func TestAttributeNames(t *testing.T) {
 		if sent[folded] || slices.Contains(unusedAttributes, constant) {
 			continue
 		}
-		if foldName(names[constant]) != folded {
-			t.Errorf("%s has the name %q in enum.go's tables", constant, names[constant])
+		if name := names[constant]; foldName(name) != folded {
+			t.Errorf("%s has the kernel name %q in enum.go's tables", constant, name)
 		}
 		if !received[folded] {
 			t.Errorf("%s has no wire test, which would show that it is decoded, encoded and in JSON", constant)
@@ -424,11 +425,16 @@ func wireCases() (cases []wireCase) {
 	return append(cases, wireCase{expectNATDirection, expectKind, []byte{0, 0, 0, 1}})
 }
 
+// enumSource is compiled in, since tests also run where there is no source.
+//
+//go:embed enum.go
+var enumSource string
+
 // readEnums returns the constants in enum.go that number attributes, and their names
 // in its tables.
 func readEnums(t *testing.T) (constants []string, names map[string]string) {
 	t.Helper()
-	file, err := parser.ParseFile(token.NewFileSet(), "enum.go", nil, 0)
+	file, err := parser.ParseFile(token.NewFileSet(), "enum.go", enumSource, 0)
 	require.NoError(t, err)
 	names = make(map[string]string)
 	for _, decl := range file.Decls {

@@ -153,13 +153,13 @@ var edits = []edit{
 
 	// Attributes.
 	{
-		name: "an attribute without anything", quick: true,
-		old: "\tctaTimestampEvent // 6.14\n", new: "\tctaTimestampEvent // 6.14\n\tctaNew\n",
+		name: "an attribute without a name",
+		old:  "\tctaZone:           \"CTA_ZONE\",\n", new: "",
 		test: "TestAttributeNames",
 	},
 	{
-		name: "an attribute without decoding",
-		old:  "\t\tcase ctaTupleZone:\n\t\t\tt.Zone = d.Uint16(v)\n", new: "",
+		name: "an attribute without decoding", quick: true,
+		old: "\t\tcase ctaTupleZone:\n\t\t\tt.Zone = d.Uint16(v)\n", new: "",
 		test: "TestAttributes",
 	},
 	{
