@@ -163,6 +163,28 @@ var edits = []edit{
 		test: "TestDumpFilterPrefix",
 	},
 
+	// Attributes.
+	{
+		name: "an attribute without a name",
+		old:  "\tctaZone:           \"CTA_ZONE\",\n", new: "",
+		test: "TestAttributeNames",
+	},
+	{
+		name: "an attribute without decoding", quick: true,
+		old: "\t\tcase ctaTupleZone:\n\t\t\tt.Zone = d.Uint16(v)\n", new: "",
+		test: "TestAttributes",
+	},
+	{
+		name: "an attribute without encoding",
+		old:  "\te.Uint32(ctaSynProxyTSOff, p.TSOff)\n", new: "",
+		test: "TestAttributes",
+	},
+	{
+		name: "an attribute without JSON",
+		old:  "\t\tSecurityContext: f.SecurityContext,\n", new: "",
+		test: "TestAttributes",
+	},
+
 	// Exchanges with the kernel.
 	{
 		name: "the buffer of an event grows", dir: "internal/nfnl",
