@@ -1,6 +1,7 @@
 package conntrack
 
 import (
+	"cmp"
 	"net/netip"
 
 	"github.com/ti-mo/conntrack/internal/nfnl"
@@ -198,7 +199,7 @@ func (f *Flow) marshalNew(e *nfnl.Encoder) error {
 		status &^= StatusExpected // the kernel sets it by itself, and refuses it
 	}
 	f.ProtoInfo.forNew().marshal(e)
-	return f.marshal(e, status)
+	return f.marshal(e, status, f.Helper.forNew())
 }
 
 // marshalTuples appends f's tuples and zone, with another reply tuple.
@@ -215,7 +216,7 @@ func (f *Flow) marshalTuples(e *nfnl.Encoder, reply *Tuple) error {
 // marshalUpdate appends what an update changes.
 func (f *Flow) marshalUpdate(e *nfnl.Encoder, status StatusFlag) error {
 	f.ProtoInfo.marshal(e)
-	return f.marshal(e, status)
+	return f.marshal(e, status, f.Helper)
 }
 
 // changeStatus returns what marshalUpdate is to set where f, which was to be
@@ -240,18 +241,15 @@ func (f *Flow) marshalZone(e *nfnl.Encoder) {
 
 // marshal appends what both a new flow and an update may have, but for the tuples
 // and the state of the protocol.
-func (f *Flow) marshal(e *nfnl.Encoder, status StatusFlag) error {
-	if err := f.checkLabels(); err != nil {
+func (f *Flow) marshal(e *nfnl.Encoder, status StatusFlag, helper Helper) error {
+	if err := cmp.Or(f.checkLabels(), f.Helper.check()); err != nil {
 		return err
-	}
-	if f.Helper.Name == "" && f.Helper.filled() {
-		return ErrNeedHelper
 	}
 	if status != 0 {
 		e.Uint32(ctaStatus, uint32(status|StatusConfirmed)) // or the kernel answers EBUSY
 	}
-	if f.Helper.filled() {
-		f.Helper.marshal(e)
+	if helper.filled() {
+		helper.marshal(e)
 	}
 	if f.Timeout != 0 {
 		e.Uint32(ctaTimeout, f.Timeout)

@@ -383,8 +383,7 @@ func (t *tupleReader) complete() bool {
 	for _, w := range wordsOf(t.Proto.Protocol) {
 		all |= wordField << w.field
 	}
-	// DCCP is not tracked since Linux 6.17: /proc has no ports.
-	return t.seen == all || t.seen == addrs && t.Proto.Protocol == conntrack.ProtocolDCCP
+	return t.seen == all || t.seen == addrs && mayLackPorts(t.Proto.Protocol)
 }
 
 // flowReader reads a flow.

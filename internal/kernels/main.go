@@ -10,8 +10,8 @@
 // offer: the system's own, or those of the suite behind an @. A ? behind that says
 // to go on without the kernel where the archive no longer has it. Kernels are
 // kept in the user's cache directory. The command needs Debian on amd64, with
-// qemu-system-x86 and xz-utils. The conntrack command, if there
-// is one, comes along into the machine.
+// qemu-system-x86 and xz-utils. The commands conntrack and nft, if they are there,
+// come along into the machine.
 //
 // All tests of a package run, as "go test" would run them, with CI set: tests
 // that need more than the machine has fail. Those that need a newer kernel
