@@ -1,6 +1,7 @@
 package conntrack
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/ti-mo/conntrack/internal/nfnl"
@@ -12,8 +13,8 @@ import (
 type Helper struct {
 	// Name is the kernel's name of the helper, such as ftp (CTA_HELP_NAME).
 	Name string
-	// Info is private data of a helper in user space (CTA_HELP_INFO, Linux
-	// 3.5). Helpers in the kernel have none.
+	// Info is private data of a helper in user space, at most 32 bytes
+	// (CTA_HELP_INFO, Linux 3.5). Helpers in the kernel have none.
 	Info []byte
 }
 
@@ -129,6 +130,23 @@ func (h *Helper) unmarshal(b []byte, s *slab) error {
 	}
 	return d.Err(ctaHelpNames)
 }
+
+// check returns an error if the kernel would refuse h, or cut it short without a
+// word.
+func (h *Helper) check() error {
+	const maxInfo = 32 // in struct nf_conn_help
+	switch n := len(h.Info); {
+	case n > 0 && h.Name == "":
+		return ErrNeedHelper
+	case n > maxInfo:
+		return fmt.Errorf("Helper.Info has %d bytes, the kernel keeps %d", n, maxInfo)
+	}
+	return nil
+}
+
+// forNew returns what a new flow is made with. The kernel has no use for Info then:
+// it drops it, and Linux 5.10 crashes if the helper is one in user space.
+func (h *Helper) forNew() Helper { return Helper{Name: h.Name} }
 
 func (h *Helper) marshal(e *nfnl.Encoder) {
 	name := h.Name

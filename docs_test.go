@@ -321,10 +321,10 @@ func TestDocumentedNames(t *testing.T) {
 // lead somewhere.
 func TestLinks(t *testing.T) {
 	t.Parallel()
-	files := markdownFiles(t)
-	if len(files) == 0 {
-		t.Skip("no checkout")
+	if _, err := os.Stat("docs"); err != nil {
+		t.Skipf("no checkout: %v", err)
 	}
+	files := markdownFiles(t)
 	links := 0
 	for _, file := range files {
 		text := codeBlock.ReplaceAllString(readFile(t, file), "")

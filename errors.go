@@ -183,6 +183,8 @@ func flowHint(o op, f *Flow, err error) string {
 			"such as nftables' \"ct label set 1\" in a chain without a hook"
 	case errors.Is(err, nfnl.ErrNoMemory) && o.adds():
 		return "the table is full: see the sysctl net.netfilter.nf_conntrack_max; or the kernel has no memory"
+	case errors.Is(err, errors.ErrUnsupported) && f.Helper.Name == NoHelper:
+		return "kernels from about 7.2 on do not take a flow's helper away: delete the flow"
 	case errors.Is(err, errors.ErrUnsupported) && f.Helper.filled():
 		return "the kernel has no such helper for the flow's protocol: load its module, such as nf_conntrack_ftp"
 	case errors.Is(err, errors.ErrUnsupported) && o.adds() && translated:
@@ -196,8 +198,6 @@ func flowHint(o op, f *Flow, err error) string {
 			"leave it 0, unless it is to be changed"
 	case errors.Is(err, fs.ErrPermission) && (o == opUpdate || o == opPut):
 		return "a flow with StatusFixedTimeout keeps its timeout; otherwise " + privilege
-	case f.Helper.Name == NoHelper && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission):
-		return "kernels from about 7.2 on do not take a flow's helper away: delete the flow"
 	}
 	return privilegeHint(err)
 }

@@ -53,7 +53,7 @@ func TestErrorTexts(t *testing.T) {
 		{"status of a new flow", opCreate, plain, unix.EBUSY, "device or resource busy", "StatusDying"},
 		{"status of an update", opUpdate, plain, unix.EBUSY, "device or resource busy", "StatusSeenReply"},
 		{"no room for labels", opCreate, plain, unix.ENOSPC, "no space left", "ct label set"},
-		{"helper stays", opUpdate, unhelped, unix.EINVAL, "invalid argument", "7.2"},
+		{"helper stays", opUpdate, unhelped, unix.EOPNOTSUPP, "operation not supported", "7.2"},
 		{"helper of no flow", opUpdate, unhelped, unix.ENOENT, "no such flow", noHint},
 		{"no privilege", opCreate, plain, unix.EPERM, "operation not permitted", "CAP_NET_ADMIN"},
 		{"no privilege, or a fixed timeout", opUpdate, plain, unix.EPERM, "operation not permitted", "StatusFixedTimeout"},

@@ -411,17 +411,17 @@ func TestFilterString(t *testing.T) {
 	}
 }
 
-// rounds returns how often to repeat a property test: CONNTRACK_TEST_ROUNDS if
-// it is set, for emulated machines, or the default.
+// rounds returns how often to repeat a property test: CONNTRACK_TEST_ROUNDS
+// percent of the default, if it is set, for emulated machines.
 func rounds(t *testing.T, byDefault int) int {
 	t.Helper()
 	s := os.Getenv("CONNTRACK_TEST_ROUNDS")
 	if s == "" {
 		return byDefault
 	}
-	n, err := strconv.Atoi(s)
+	percent, err := strconv.Atoi(s)
 	require.NoError(t, err)
-	return n
+	return max(1, byDefault*percent/100)
 }
 
 // Each field has few values, including zero, so that filters select something.

@@ -1,6 +1,7 @@
 package conntrack
 
 import (
+	"cmp"
 	"net/netip"
 
 	"github.com/ti-mo/conntrack/internal/nfnl"
@@ -202,7 +203,7 @@ func (f *Flow) marshalNew(e *nfnl.Encoder) error {
 		status &^= StatusExpected // the kernel refuses it, and sets it by itself
 	}
 	f.ProtoInfo.forNew().marshal(e)
-	return f.marshal(e, status)
+	return f.marshal(e, status, f.Helper.forNew())
 }
 
 // marshalTuples appends f's original tuple, reply as its reply tuple, and its
@@ -220,7 +221,7 @@ func (f *Flow) marshalTuples(e *nfnl.Encoder, reply *Tuple) error {
 // marshalUpdate appends the attributes that an update changes.
 func (f *Flow) marshalUpdate(e *nfnl.Encoder, status StatusFlag) error {
 	f.ProtoInfo.marshal(e)
-	return f.marshal(e, status)
+	return f.marshal(e, status, f.Helper)
 }
 
 // changeStatus returns the status to set if f was to be created and exists
@@ -245,18 +246,15 @@ func (f *Flow) marshalZone(e *nfnl.Encoder) {
 
 // marshal appends the attributes that both a new flow and an update may have,
 // except tuples, zone and protocol state.
-func (f *Flow) marshal(e *nfnl.Encoder, status StatusFlag) error {
-	if err := f.checkLabels(); err != nil {
+func (f *Flow) marshal(e *nfnl.Encoder, status StatusFlag, helper Helper) error {
+	if err := cmp.Or(f.checkLabels(), f.Helper.check()); err != nil {
 		return err
-	}
-	if f.Helper.Name == "" && f.Helper.filled() {
-		return ErrNeedHelper
 	}
 	if status != 0 {
 		e.Uint32(ctaStatus, uint32(status|StatusConfirmed)) // without it: EBUSY
 	}
-	if f.Helper.filled() {
-		f.Helper.marshal(e)
+	if helper.filled() {
+		helper.marshal(e)
 	}
 	if f.Timeout != 0 {
 		e.Uint32(ctaTimeout, f.Timeout)

@@ -271,7 +271,7 @@ func (r *optionReader) newOrig() (conntrack.Tuple, error) {
 		case r.told(0, w.field), w.field == icmpID:
 		case r.told(1, other):
 			w.field.set(&orig.Proto, other.get(&r.reply.Proto))
-		case orig.Proto.Protocol != conntrack.ProtocolDCCP: // see withoutPorts
+		case !mayLackPorts(orig.Proto.Protocol):
 			return orig, errNoTuple
 		}
 	}

@@ -62,6 +62,7 @@ var conntrackLines = []struct {
 	{"save GRE", cttext.Options{Save: true}, "-A -t 999 -u UNSET -s 1.1.1.1 -d 2.2.2.2 -r 2.2.2.2 -q 1.1.1.1 -p gre --srckey 17 --dstkey 2748 --reply-key-src 2748 --reply-key-dst 17"},
 	{"save SCTP", cttext.Options{Save: true}, "-A -t 999 -u UNSET -s fd00::1 -d fd00::2 -r fd00::2 -q fd00::1 -p sctp --sport 1 --dport 2 --reply-port-src 2 --reply-port-dst 1 --state COOKIE_ECHOED --orig-vtag 5 --reply-vtag 6"},
 	{"save SCTP heartbeat", cttext.Options{Save: true}, "-A -t 999 -u UNSET -s 1.1.1.1 -d 2.2.2.2 -r 2.2.2.2 -q 1.1.1.1 -p sctp --sport 32 --dport 2 --reply-port-src 2 --reply-port-dst 32 --state (null) --orig-vtag 4294967295 --reply-vtag 0"},
+	{"save UDP-Lite of Linux 7.2", cttext.Options{Save: true}, "-A -t 599 -u UNSET -s 1.1.1.1 -d 2.2.2.2 -r 2.2.2.2 -q 1.1.1.1 -p udplite"},
 	{"save DCCP", cttext.Options{Save: true}, "-A -t 9 -u SEEN_REPLY,ASSURED -s 1.1.1.1 -d 2.2.2.2 -r 2.2.2.2 -q 1.1.1.1 -p dccp --sport 5 --dport 2 --reply-port-src 2 --reply-port-dst 5 --state OPEN --role server"},
 	{"save no name", cttext.Options{Save: true}, "-A -t 999 -u UNSET -s 1.1.1.1 -d 2.2.2.2 -r 2.2.2.2 -q 1.1.1.1 -p 253"},
 	{"save status", cttext.Options{Save: true}, "-A -t 0 -u EXPECTED,SEEN_REPLY,ASSURED,FIXED_TIMEOUT -s 1.1.1.1 -d 2.2.2.2 -r 2.2.2.2 -q 1.1.1.1 -p udp --sport 30000 --dport 2 --reply-port-src 2 --reply-port-dst 30000"},

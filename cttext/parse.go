@@ -386,8 +386,7 @@ func (t *tupleReader) complete() bool {
 	for _, w := range wordsOf(t.Proto.Protocol) {
 		all |= wordField << w.field
 	}
-	// DCCP has been untracked since Linux 6.17: /proc shows no ports.
-	return t.seen == all || t.seen == addrs && t.Proto.Protocol == conntrack.ProtocolDCCP
+	return t.seen == all || t.seen == addrs && mayLackPorts(t.Proto.Protocol)
 }
 
 // flowReader parses a flow.

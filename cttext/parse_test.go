@@ -302,11 +302,13 @@ func TestParseStrange(t *testing.T) {
 	_, err := cttext.Options{Labels: many}.ParseCommand("-U -p udp -s 1.1.1.1 -d 2.2.2.2 --sport 1 --dport 2 --label-add x")
 	require.ErrorContains(t, err, "unknown label")
 
-	// Since Linux 6.17, /proc shows no ports for DCCP.
-	dccp, err := plain.ParseFlow("ipv4     2 unknown  33 99 src=10.0.0.1 dst=10.0.0.2 packets=0 bytes=0 [UNREPLIED] " +
-		"src=10.0.0.2 dst=10.0.0.1 packets=0 bytes=0 mark=0 zone=0 delta-time=0 use=2")
-	require.NoError(t, err)
-	require.EqualValues(t, conntrack.ProtocolDCCP, dccp.TupleReply.Proto.Protocol)
+	// What the kernel does not track has no ports in /proc.
+	for _, protocol := range []uint8{conntrack.ProtocolDCCP, conntrack.ProtocolUDPLite} {
+		f, err := plain.ParseFlow(fmt.Sprintf("ipv4     2 unknown  %d 99 src=10.0.0.1 dst=10.0.0.2 packets=0 bytes=0 [UNREPLIED] "+
+			"src=10.0.0.2 dst=10.0.0.1 packets=0 bytes=0 mark=0 zone=0 delta-time=0 use=2", protocol))
+		require.NoError(t, err)
+		require.Equal(t, protocol, f.TupleReply.Proto.Protocol)
+	}
 }
 
 // TestHugeWords asserts that for a line with a huge word, the error is short

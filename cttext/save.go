@@ -94,10 +94,16 @@ func (l *flowLine) appendSavedProto(b []byte) []byte {
 }
 
 // withoutPorts reports whether f has a protocol with ports that the kernel does
-// not track, so that it does not send the ports. This is DCCP since Linux 6.17.
+// not track, so that it does not send the ports.
 func withoutPorts(f *conntrack.Flow) bool {
 	p := &f.TupleOrig.Proto
-	return p.Protocol == conntrack.ProtocolDCCP && f.ProtoInfo.DCCP == nil && p.SourcePort == 0 && p.DestinationPort == 0
+	return mayLackPorts(p.Protocol) && f.ProtoInfo.DCCP == nil && p.SourcePort == 0 && p.DestinationPort == 0
+}
+
+// mayLackPorts reports whether not all kernels give the ports of a protocol that has
+// them: Linux does not track DCCP since 6.17, and UDP-Lite in 7.2.
+func mayLackPorts(protocol uint8) bool {
+	return protocol == conntrack.ProtocolDCCP || protocol == conntrack.ProtocolUDPLite
 }
 
 // appendSavedInfo appends the protocol's data other than the state. The kernel

@@ -40,6 +40,14 @@ func TestConntrackCreates(t *testing.T) {
 	at := netip.AddrPortFrom
 	flow := func(proto uint8) conntrack.Flow { return flowBetween(proto, at(src, 1000), at(dst, 53)) }
 	flow6 := func(proto uint8) conntrack.Flow { return flowBetween(proto, at(src6, 1000), at(dst6, 53)) }
+	udpLite := func(of func(uint8) conntrack.Flow) conntrack.Flow {
+		f := of(unix.IPPROTO_UDPLITE)
+		if kernelAtLeast(t, 7, 2) { // which does not track it
+			f.TupleOrig.Proto = conntrack.ProtoTuple{Protocol: unix.IPPROTO_UDPLITE}
+			f.TupleReply = f.TupleOrig.Reverse()
+		}
+		return f
+	}
 	icmp := func(proto uint8, src, dst netip.Addr, typ, code uint8, id uint16) conntrack.Flow {
 		f := conntrack.Flow{TupleOrig: echoTuple(proto, src, dst, typ, id), Timeout: 120}
 		f.TupleOrig.Proto.ICMPCode = code
@@ -91,8 +99,8 @@ func TestConntrackCreates(t *testing.T) {
 	tests := []test{
 		{"UDP", ends + "-p udp " + ports, flow(udp)},
 		{"UDP IPv6", ends6 + "-p udp " + ports, flow6(udp)},
-		{"UDP-Lite", ends + "-p udplite " + ports, flow(unix.IPPROTO_UDPLITE)},
-		{"UDP-Lite IPv6", ends6 + "-p udplite " + ports, flow6(unix.IPPROTO_UDPLITE)},
+		{"UDP-Lite", ends + "-p udplite " + ports, udpLite(flow)},
+		{"UDP-Lite IPv6", ends6 + "-p udplite " + ports, udpLite(flow6)},
 		{"SCTP IPv6", ends6 + "-p sctp --state ESTABLISHED --orig-vtag 5 --reply-vtag 65534 " + ports, withSCTP(flow6(sctp), 4)},
 		{"ICMP", ends + "-p icmp --icmp-type 8 --icmp-code 0 --icmp-id 77", icmp(unix.IPPROTO_ICMP, src, dst, 8, 0, 77)},
 		{"ICMP code", ends + "-p icmp --icmp-type 13 --icmp-code 7", icmp(unix.IPPROTO_ICMP, src, dst, 13, 7, 0)},

@@ -214,12 +214,15 @@ func textFlows(t *testing.T) (flows []conntrack.Flow) {
 			f.ProtoInfo.SCTP = &conntrack.ProtoInfoSCTP{State: state, VTagOriginal: 1 << 31, VTagReply: uint32(state)}
 		})
 	}
-	for _, status := range []conntrack.StatusFlag{
+	portsOfUDPLite := !kernelAtLeast(t, 7, 2) // which does not track it
+	for i, status := range []conntrack.StatusFlag{
 		conntrack.StatusSeenReply, conntrack.StatusAssured, conntrack.StatusSeenReply | conntrack.StatusAssured,
 		conntrack.StatusFixedTimeout, conntrack.StatusSeenReply | conntrack.StatusFixedTimeout,
 	} {
 		add(conntrack.ProtocolUDP, func(f *conntrack.Flow) { f.Status.Value = status })
-		add(conntrack.ProtocolUDPLite, func(f *conntrack.Flow) { f.Status.Value, f.Mark = status, 1<<31 })
+		if i == 0 || portsOfUDPLite { // which tell them apart
+			add(conntrack.ProtocolUDPLite, func(f *conntrack.Flow) { f.Status.Value, f.Mark = status, 1<<31 })
+		}
 	}
 	for _, icmp := range []struct{ protocol, query uint8 }{
 		{conntrack.ProtocolICMP, 8}, {conntrack.ProtocolICMP, 13}, {conntrack.ProtocolICMP, 15}, {conntrack.ProtocolICMP, 17},

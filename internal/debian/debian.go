@@ -101,29 +101,59 @@ func (s Suite) Run(dir, command string, args ...string) ([]byte, error) {
 		"-o", "Dir=" + s.root,
 		"-o", "Dir::State::status=" + filepath.Join(s.root, "var/lib/dpkg/status"),
 		"-o", "APT::Sandbox::User=root",
+		"-o", "Acquire::Languages=none",
 	}, args...)...)
 }
 
 // Unpack downloads packages and unpacks them into dir. It creates dir only once
 // everything is unpacked.
 func (s Suite) Unpack(dir string, packages ...string) error {
+	return unpack(dir, func(tmp, content string) error {
+		if _, err := s.Run(tmp, "apt-get", append([]string{"download", "-q"}, packages...)...); err != nil {
+			return err
+		}
+		debs, err := filepath.Glob(filepath.Join(tmp, "*.deb"))
+		if err != nil {
+			return err
+		}
+		for _, deb := range debs {
+			if _, err := Output("", "dpkg", "-x", deb, content); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// UnpackSource does the same with the upstream source of a package.
+func (s Suite) UnpackSource(dir, pkg string) error {
+	return unpack(dir, func(tmp, content string) error {
+		if _, err := s.Run(tmp, "apt-get", "source", "-q", "--download-only", "--tar-only", pkg); err != nil {
+			return err
+		}
+		tarball, err := One(filepath.Join(tmp, pkg+"_*.orig.tar.*"))
+		if err != nil {
+			return err
+		}
+		_, err = Output("", "tar", "-x", "-C", content, "--strip-components=1", "-f", tarball)
+		return err
+	})
+}
+
+// unpack makes dir by a function that is given two directories: one to download
+// to, and what becomes dir if all is well.
+func unpack(dir string, get func(tmp, content string) error) error {
 	tmp, err := os.MkdirTemp(filepath.Dir(dir), "download")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(tmp)
-	if _, err := s.Run(tmp, "apt-get", append([]string{"download", "-q"}, packages...)...); err != nil {
-		return err
-	}
-	debs, err := filepath.Glob(filepath.Join(tmp, "*.deb"))
-	if err != nil {
-		return err
-	}
 	content := filepath.Join(tmp, "content")
-	for _, deb := range debs {
-		if _, err := Output("", "dpkg", "-x", deb, content); err != nil {
-			return err
-		}
+	if err := os.Mkdir(content, 0o755); err != nil {
+		return err
+	}
+	if err := get(tmp, content); err != nil {
+		return err
 	}
 	return os.Rename(content, dir)
 }

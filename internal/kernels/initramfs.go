@@ -4,6 +4,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -30,7 +31,7 @@ type plan struct {
 
 // makeInitramfs creates the root directory of the virtual machine. It contains
 // the kernel's modules, the packages with their tests, an init process that
-// runs them, and the conntrack command.
+// runs them, and the commands that tests compare with and set rules by.
 func makeInitramfs(o options, k kernel, b binaries) ([]byte, error) {
 	modules, err := k.modules()
 	if err != nil {
@@ -56,7 +57,14 @@ func makeInitramfs(o options, k kernel, b binaries) ([]byte, error) {
 	if err := copyFile(a, "/init", b.init); err != nil {
 		return nil, err
 	}
-	if err := addCommand(a, "conntrack"); err != nil {
+	for _, name := range []string{"conntrack", "nft"} {
+		if err := addCommand(a, name); err != nil {
+			return nil, err
+		}
+	}
+	// The commands know protocols by name from it.
+	const protocols = "/etc/protocols"
+	if err := copyFile(a, protocols, protocols); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
 	return a.bytes(), nil
@@ -65,7 +73,7 @@ func makeInitramfs(o options, k kernel, b binaries) ([]byte, error) {
 // environment returns the environment variables of the tests. Property tests do
 // fewer rounds than on real hardware, unless the user sets their number.
 func environment() []string {
-	env := []string{"CI=true", "HOME=/", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "CONNTRACK_TEST_ROUNDS=100"}
+	env := []string{"CI=true", "HOME=/", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "CONNTRACK_TEST_ROUNDS=10"}
 	for _, variable := range os.Environ() {
 		if strings.HasPrefix(variable, "CONNTRACK_TEST_") {
 			env = append(env, variable) // the last of two with the same name counts

@@ -10,7 +10,8 @@
 // sources, or in the suite after an @. With a final ?, a kernel that the
 // archive no longer has is skipped. Kernels are kept in the user's cache
 // directory. The command needs Debian on amd64 with qemu-system-x86 and
-// xz-utils. The conntrack command, if installed, is copied into the machine.
+// xz-utils. The commands conntrack and nft, if installed, are copied into the
+// machine.
 //
 // All tests of a package run as with "go test", with CI set, so tests that need
 // more than the machine has fail. Tests that need a newer kernel skip, and are
