@@ -165,8 +165,8 @@ var edits = []edit{
 
 	// Attributes.
 	{
-		name: "an attribute without a name",
-		old:  "\tctaZone:           \"CTA_ZONE\",\n", new: "",
+		name: "an attribute without anything",
+		old:  "\tctaTimestampEvent // 6.14\n", new: "\tctaTimestampEvent // 6.14\n\tctaNew\n",
 		test: "TestAttributeNames",
 	},
 	{
