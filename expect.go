@@ -44,7 +44,8 @@ type Expect struct {
 
 	// Flags are ExpectPermanent and the like. Class is the number of the helper's
 	// policy (Linux 3.4), which limits how many expectations a master has and for
-	// how long: one too many takes the place of the oldest.
+	// how long: one too many takes the place of the oldest. Linux 5.10 ignores
+	// Class in an expectation without HelpName.
 	Flags, Class uint32
 
 	NAT ExpectNAT
@@ -239,6 +240,19 @@ func (c *Conn) GetExpect(ex Expect) (Expect, error) {
 
 // DeleteExpect removes the expectation that GetExpect would return.
 func (c *Conn) DeleteExpect(ex Expect) error {
+	err := c.deleteExpect(ex)
+	if ex.ID == 0 || !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	// Linux 5.10 gives one ID, and compares with another when it deletes.
+	if _, err := c.GetExpect(ex); err == nil {
+		ex.ID = 0
+		return c.deleteExpect(ex)
+	}
+	return err
+}
+
+func (c *Conn) deleteExpect(ex Expect) error {
 	return c.expectError("delete expectation", &ex, func(r *request) error {
 		if err := r.expectKey(expDelete, netlink.Acknowledge, &ex); err != nil {
 			return err
