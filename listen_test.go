@@ -1000,6 +1000,39 @@ func TestEventsFenceBusy(t *testing.T) {
 	within(t, others.Wait)
 }
 
+// TestEventsFenceHeld asserts that a loop that is busy takes no more than a few
+// functions ahead, and that nil among them does no harm.
+func TestEventsFenceHeld(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	c := dial(t, nstest.New(t))
+	fence, joined, release := make(chan func()), make(chan struct{}), make(chan struct{})
+	var loop sync.WaitGroup
+	loop.Go(func() {
+		for range c.Events(ctx, nil, &conntrack.EventOptions{Joined: func() { close(joined) }, Fence: fence}) {
+			<-release
+		}
+	})
+	receive(t, joined)
+	create(t, c, newFlow(1))
+	held := 0
+	for taken := true; taken && held < 1000; {
+		select {
+		case fence <- nil:
+			held++
+		case <-time.After(100 * time.Millisecond):
+			taken = false
+		}
+	}
+	require.LessOrEqual(t, held, 64)
+	close(release)
+	called := make(chan struct{})
+	fence <- func() { close(called) }
+	receive(t, called)
+	cancel()
+	within(t, loop.Wait)
+}
+
 // TestEventsFenceEnds asserts that functions are left in Fence when the loop
 // ends.
 func TestEventsFenceEnds(t *testing.T) {
