@@ -1,4 +1,4 @@
-//go:build linux
+//go:build linux && !race
 
 package conntrack
 
@@ -6,28 +6,15 @@ import (
 	"context"
 	"errors"
 	"net/netip"
-	"path/filepath"
 	"testing"
 	"unsafe"
 
-	"github.com/mdlayher/netlink"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
 	"github.com/ti-mo/conntrack/internal/nfnl"
 	"github.com/ti-mo/conntrack/internal/nstest"
 )
-
-// newestGolden returns the golden message with the given name from the last
-// directory.
-func newestGolden(b *testing.B, name string) netlink.Message {
-	b.Helper()
-	files, err := filepath.Glob("testdata/*/" + name + ".json")
-	require.NoError(b, err)
-	require.NotEmpty(b, files)
-	r := readRecord(b, files[len(files)-1])
-	return r.message(b)
-}
 
 func BenchmarkDecode(b *testing.B) {
 	for _, name := range []string{"flow-tcp-ipv4", "flow-tcp-ipv6", "flow-udp-ipv4", "flow-icmp", "flow-labels", "flow-helper"} {

@@ -1147,3 +1147,14 @@ func busy(t *testing.T, n *nstest.NS) {
 	})
 	createFlow(t, n, newGoldenFlow(unix.IPPROTO_TCP))
 }
+
+// newestGolden returns the golden message with the given name from the last
+// directory.
+func newestGolden(b *testing.B, name string) netlink.Message {
+	b.Helper()
+	files, err := filepath.Glob("testdata/*/" + name + ".json")
+	require.NoError(b, err)
+	require.NotEmpty(b, files)
+	r := readRecord(b, files[len(files)-1])
+	return r.message(b)
+}
