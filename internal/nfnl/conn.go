@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/mdlayher/netlink"
@@ -21,7 +22,9 @@ import (
 // errors.Is(err, fs.ErrClosed); past a deadline, errors.Is(err,
 // os.ErrDeadlineExceeded).
 type Conn struct {
-	nl     *netlink.Conn
+	nl     netlinkSocket
+	raw    syscall.RawConn // of nl; nil if link is set
+	link   Link            // nil for a socket of the kernel's
 	config netlink.Config
 	closed atomic.Bool
 	home   *home // nil if any thread can open siblings
@@ -29,7 +32,7 @@ type Conn struct {
 
 	mu  sync.Mutex // held for one exchange: a request and its replies
 	seq uint32
-	io  *requestIO
+	io  exchanger
 
 	setup settings
 }
@@ -100,7 +103,7 @@ func newConn(nl *netlink.Conn, config *netlink.Config) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Conn{nl: nl, config: *config, io: newRequestIO(raw)}, nil
+	return &Conn{nl: nl, raw: raw, config: *config, io: newRequestIO(raw)}, nil
 }
 
 // Sibling opens a socket like c: in the same network namespace, wherever the
@@ -108,6 +111,9 @@ func newConn(nl *netlink.Conn, config *netlink.Config) (*Conn, error) {
 // It takes CAP_SYS_ADMIN only if the calling thread is in another network
 // namespace than c, and c in that of the process.
 func (c *Conn) Sibling() (*Conn, error) {
+	if c.link != nil {
+		return c.linkSibling()
+	}
 	config := c.config
 	config.PID, config.Groups = 0, 0
 	s, err := open(c.home, &config)

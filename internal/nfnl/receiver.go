@@ -26,7 +26,7 @@ const (
 // each event is received by one of them.
 type Receiver struct {
 	c      *Conn
-	io     *eventIO
+	io     eventReader
 	gather bool
 
 	last    int  // number of datagrams received last
@@ -36,13 +36,12 @@ type Receiver struct {
 // NewReceiver returns a Receiver for c. Requests on the same Conn would take
 // its events for their replies: use one Conn for events alone.
 func (c *Conn) NewReceiver() (*Receiver, error) {
-	raw, err := c.nl.SyscallConn()
-	if err != nil {
-		return nil, c.fault(err)
+	if c.link != nil {
+		return &Receiver{c: c, io: &linkEvents{link: c.link}}, nil
 	}
 	size, err := c.nl.ReadBuffer()
 	gather := err == nil && size >= gatherBuffer
-	return &Receiver{c: c, io: newEventIO(raw), gather: gather}, nil
+	return &Receiver{c: c, io: newEventIO(c.raw), gather: gather}, nil
 }
 
 // Receive waits for events, passes each of those that have arrived to fn, and

@@ -12,20 +12,12 @@ import (
 	"github.com/mdlayher/netlink"
 )
 
-// There is no netlink here: Dial fails, and the rest is never called.
+// There is no netlink here: Dial fails, and the rest is never called. A Conn on a
+// Link works.
 
-var (
-	errUnsupported   = fmt.Errorf("netlink on %s: %w", runtime.GOOS, errors.ErrUnsupported)
-	errNoBufferSpace = errors.New("no buffer space available")
-	errNoSpace       = errors.New("no space left")
-)
+var errUnsupported = fmt.Errorf("netlink on %s: %w", runtime.GOOS, errors.ErrUnsupported)
 
 func dialNetlink(*netlink.Config) (*netlink.Conn, error) { return nil, errUnsupported }
-
-func errno(int32) error { return errUnsupported }
-
-// IsInvalid reports whether the kernel refused a request since it is malformed.
-func IsInvalid(error) bool { return false }
 
 type requestIO struct{}
 
