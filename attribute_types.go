@@ -16,8 +16,9 @@ type Helper struct {
 	Info []byte
 }
 
-// NoHelper is a Helper.Name with which an Update takes a flow's helper, and its
-// expectations, away.
+// NoHelper is a Helper.Name with which [Conn.Update] takes a flow's helper away, and
+// its expectations. Kernels from about 7.2 on refuse that: there a flow keeps its
+// helper until it is deleted.
 const NoHelper = "\x00"
 
 // ProtoInfo is what connection tracking knows about the state of a protocol
@@ -73,10 +74,10 @@ type Counter struct {
 }
 
 // Timestamp says when a flow began and ended (CTA_TIMESTAMP, Linux 2.6.38), if the
-// sysctl net.netfilter.nf_conntrack_timestamp was set when it began. Times are the
-// zero Time where the kernel gave none; a flow has an end only in its
-// EventDestroy. What it is overdue, some milliseconds, the kernel takes off the
-// end of a flow that timed out, so that it may lie before the start.
+// sysctl net.netfilter.nf_conntrack_timestamp was set when it began. A time that the
+// kernel did not give is the zero Time; only the flow of an [EventDestroy] has a Stop.
+// For a flow that timed out, the kernel subtracts how late it was reaped, some
+// milliseconds, so that Stop may precede Start.
 type Timestamp struct {
 	Start time.Time
 	Stop  time.Time
@@ -136,7 +137,7 @@ func (h *Helper) marshal(e *nfnl.Encoder) {
 	e.End(help)
 }
 
-func (p *ProtoInfo) filled() bool { return p.TCP != nil || p.DCCP != nil || p.SCTP != nil }
+func (p ProtoInfo) filled() bool { return p.TCP != nil || p.DCCP != nil || p.SCTP != nil }
 
 func (p *ProtoInfo) unmarshal(b []byte, s *slab) error {
 	var d nfnl.Decoder
@@ -156,12 +157,35 @@ func (p *ProtoInfo) unmarshal(b []byte, s *slab) error {
 	return d.Err(ctaProtoInfoNames)
 }
 
-// marshal appends p. TCP flags without a mask get tcpMask.
-func (p *ProtoInfo) marshal(e *nfnl.Encoder, tcpMask uint8) {
+// forNew returns p as a new flow is to have it. One that came from the kernel has
+// its TCP flags without a mask: all of them are to be set.
+func (p ProtoInfo) forNew() ProtoInfo {
+	if p.TCP != nil {
+		tcp := *p.TCP
+		tcp.OriginalFlags = withMask(tcp.OriginalFlags)
+		tcp.ReplyFlags = withMask(tcp.ReplyFlags)
+		p.TCP = &tcp
+	}
+	return p
+}
+
+// withMask returns TCP flags with a mask of all of them if they have none.
+func withMask(flags uint16) uint16 {
+	if flags != 0 && uint8(flags) == 0 {
+		flags |= 0xff
+	}
+	return flags
+}
+
+// marshal appends p, if it holds anything.
+func (p ProtoInfo) marshal(e *nfnl.Encoder) {
+	if !p.filled() {
+		return
+	}
 	info := e.Nest(ctaProtoInfo)
 	switch {
 	case p.TCP != nil:
-		p.TCP.marshal(e, tcpMask)
+		p.TCP.marshal(e)
 	case p.DCCP != nil:
 		p.DCCP.marshal(e)
 	case p.SCTP != nil:
@@ -197,7 +221,7 @@ func (t *ProtoInfoTCP) unmarshal(b []byte) error {
 	return d.Err(ctaProtoInfoTCPNames)
 }
 
-func (t *ProtoInfoTCP) marshal(e *nfnl.Encoder, mask uint8) {
+func (t *ProtoInfoTCP) marshal(e *nfnl.Encoder) {
 	tcp := e.Nest(ctaProtoInfoTCP)
 	e.Uint8(ctaProtoInfoTCPState, t.State)
 	if t.OriginalWindowScale != 0 || t.ReplyWindowScale != 0 {
@@ -205,20 +229,12 @@ func (t *ProtoInfoTCP) marshal(e *nfnl.Encoder, mask uint8) {
 		e.Uint8(ctaProtoInfoTCPWScaleReply, t.ReplyWindowScale)
 	}
 	if t.OriginalFlags != 0 {
-		e.Uint16(ctaProtoInfoTCPFlagsOriginal, masked(t.OriginalFlags, mask))
+		e.Uint16(ctaProtoInfoTCPFlagsOriginal, t.OriginalFlags)
 	}
 	if t.ReplyFlags != 0 {
-		e.Uint16(ctaProtoInfoTCPFlagsReply, masked(t.ReplyFlags, mask))
+		e.Uint16(ctaProtoInfoTCPFlagsReply, t.ReplyFlags)
 	}
 	e.End(tcp)
-}
-
-// masked returns flags with mask if they have none.
-func masked(flags uint16, mask uint8) uint16 {
-	if uint8(flags) == 0 {
-		flags |= uint16(mask)
-	}
-	return flags
 }
 
 func (p *ProtoInfoDCCP) unmarshal(b []byte) error {

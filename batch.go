@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
+	"math"
 	"slices"
 
 	"github.com/ti-mo/conntrack/internal/nfnl"
@@ -28,20 +30,30 @@ type BatchError struct {
 type FlowError struct {
 	// Index is the place of the flow in the batch.
 	Index int
+	// Tuple says which flow it is.
+	Tuple Tuple
 	// Err is the reason. If it is the kernel's, it wraps an errno. If sending or
 	// receiving failed, it is not known whether the flow went through.
 	Err error
+
+	hint string
 }
 
-func (e *FlowError) Error() string { return fmt.Sprintf("flow %d: %v", e.Index, e.Err) }
+// Error returns the text of the error.
+func (e *FlowError) Error() string {
+	return fmt.Sprintf("flow %d %s: %s", e.Index, e.Tuple, inWords("flow", e.Err, e.hint))
+}
 
 // Unwrap returns e.Err.
 func (e *FlowError) Unwrap() error { return e.Err }
 
+// Error returns the text of the error.
 func (e *BatchError) Error() string {
-	first := &e.Failed[0]
-	return fmt.Sprintf("conntrack: %s: %d of %d failed, the first: %v%s",
-		e.Op, len(e.Failed), e.Total, first, hint(e.Op, first))
+	text := fmt.Sprintf("conntrack: %s: %d of %d failed", e.Op, len(e.Failed), e.Total)
+	if len(e.Failed) > 0 {
+		text += ", the first: " + e.Failed[0].Error()
+	}
+	return text
 }
 
 // Unwrap returns the failures, each a *FlowError.
@@ -54,24 +66,24 @@ func (e *BatchError) Unwrap() []error {
 }
 
 // CreateBatch adds flows to the table, many with one system call. Each is
-// attempted, as by Create; if any fails, the error is a *BatchError. Those with
-// TupleMaster come last, so that their masters may be among the others.
+// attempted, as by [Conn.Create]; if any fails, the error is a [*BatchError]. Those
+// with TupleMaster come last, so that their masters may be among the others.
 func (c *Conn) CreateBatch(flows []Flow) error { return c.doAll(opCreate, flows) }
 
-// CreateOrUpdateBatch adds or changes flows, many with one system call, in the
-// manner of CreateBatch: each as by CreateOrUpdate.
+// CreateOrUpdateBatch adds or changes flows, many with one system call. Each is
+// attempted, as by [Conn.CreateOrUpdate]; for the rest it is like [Conn.CreateBatch].
 func (c *Conn) CreateOrUpdateBatch(flows []Flow) error { return c.doAll(opPut, flows) }
 
 // UpdateBatch changes flows, many with one system call. Each is attempted, as by
-// Update; if any fails, the error is a *BatchError.
+// [Conn.Update]; if any fails, the error is a [*BatchError].
 func (c *Conn) UpdateBatch(flows []Flow) error { return c.doAll(opUpdate, flows) }
 
 // DeleteBatch removes flows, many with one system call. Each is attempted, as by
-// Delete; if any fails, the error is a *BatchError.
+// [Conn.Delete]; if any fails, the error is a [*BatchError].
 func (c *Conn) DeleteBatch(flows []Flow) error { return c.doAll(opDelete, flows) }
 
 func (c *Conn) doAll(o op, flows []Flow) error {
-	b := c.newBatch(o)
+	b := c.newBatch(o, len(flows))
 	defer b.free()
 	var expected []int
 	incomplete := false
@@ -96,7 +108,8 @@ func (c *Conn) doAll(o op, flows []Flow) error {
 	}
 	failed := make([]FlowError, len(b.failed))
 	for i, e := range b.failed {
-		failed[i] = FlowError{Index: e.index, Err: e.err}
+		f := &flows[e.index]
+		failed[i] = FlowError{Index: e.index, Tuple: f.tuple(), Err: e.err, hint: flowHint(o, f, e.err)}
 	}
 	slices.SortStableFunc(failed, func(x, y FlowError) int { return cmp.Compare(x.Index, y.Index) })
 	return &BatchError{Op: opNames[o], Total: len(flows), Failed: failed}
@@ -120,144 +133,200 @@ func (c *Conn) completeBatch(b *batch, flows []Flow) {
 			room, err = c.ensureLabels(f)
 		}
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			b.fail(batchFlow{i, f}, err)
+			b.failed = append(b.failed, batchFailure{i, f, err})
 		}
 	}
 }
 
-// A batch collects requests about flows and sends them as often as there are
-// enough.
+// A batch collects changes of flows and sends them as often as there are enough.
 type batch struct {
 	*request
-	conn     *nfnl.Conn
+	c        *Conn
 	op       op
 	messages int // at most, in one send
 	bytes    int
 
-	pending []batchFlow // in enc
-	retry   []batchFlow // of those in pending
-	again   op          // what retry is to be tried with
-	tried   int         // how many flows were
+	// careful is set if flows are to be looked at first where that tells them from
+	// those that took their places.
+	careful bool
+	getter  *getter // nil until it is needed
+
+	waiting []batchFlow  // to be encoded
+	spare   []batchFlow  // room for waiting
+	sent    []*batchFlow // in enc
+	tried   int          // how many flows were
 	failed  []batchFailure
 
 	onFailure func(i int, err error)
 }
 
-// A batchFlow is a flow and its place in the batch.
+// A batchFlow is a flow, its place in the batch, and what is attempted.
 type batchFlow struct {
-	index int
-	flow  *Flow
+	index   int
+	flow    *Flow
+	attempt attempt
+	first   error // of the attempt before this one
+	refused bool
 }
 
 // A batchFailure is a flow that failed, and why.
 type batchFailure struct {
-	batchFlow
-	err error
+	index int
+	flow  *Flow
+	err   error
 }
 
-func (c *Conn) newBatch(o op) *batch {
-	b := &batch{request: newRequest(), conn: c.sockets.request, op: o}
-	b.messages, b.bytes = b.conn.MaxBatch()
-	b.pending = make([]batchFlow, 0, b.messages)
+// newBatch returns a batch for at most n flows.
+func (c *Conn) newBatch(o op, n int) *batch {
+	b := &batch{request: newRequest(), c: c, op: o}
+	b.messages, b.bytes = c.sockets.request.MaxBatch()
+	b.messages = max(1, min(b.messages, n))
+	b.waiting = make([]batchFlow, 0, b.messages)
+	b.sent = make([]*batchFlow, 0, b.messages)
 	b.onFailure = b.refused
 	return b
 }
 
-// add makes a flow part of the batch, which is sent when it is full. Until then
-// the flow must stay as it is: until b.messages more flows were added. Its index
-// must be another one than those of these.
+func (b *batch) free() {
+	b.request.free()
+	if b.getter != nil {
+		b.getter.free()
+	}
+}
+
+// add makes a flow part of the batch, which is flushed when it is full. Until then
+// the flow must stay as it is.
 func (b *batch) add(index int, f *Flow) {
-	p := batchFlow{index, f}
-	if err := b.op.append(&b.enc, f, 0); err != nil {
-		b.tried++
+	b.waiting = append(b.waiting, batchFlow{index: index, flow: f, attempt: attempt{b.op, f.key()}})
+	if len(b.waiting) == b.messages {
+		b.flush()
+	}
+}
+
+// flush sends what was collected, and then what is to be attempted in another way.
+func (b *batch) flush() {
+	b.tried += len(b.waiting)
+	b.look()
+	for len(b.waiting) > 0 {
+		now := b.waiting
+		b.waiting = b.spare[:0]
+		for i := range now {
+			b.put(&now[i])
+		}
+		b.send()
+		b.spare = now
+	}
+	b.waiting, b.spare = b.spare[:0], b.waiting
+}
+
+// look finds those flows that are to be looked at first, and drops those that are
+// not what they were.
+func (b *batch) look() {
+	var keys []*Flow
+	for _, p := range b.waiting {
+		if b.needsLook(p.flow) {
+			keys = append(keys, p.flow)
+		}
+	}
+	if len(keys) == 0 {
+		return
+	}
+	if b.getter == nil {
+		b.getter = b.c.newGetter()
+	}
+	mark := b.getter.slab.mark()
+	found := b.getter.get(keys)
+	b.getter.slab.release(mark)
+	kept := b.waiting[:0]
+	for _, p := range b.waiting {
+		if b.needsLook(p.flow) {
+			got := &found[0]
+			found = found[1:]
+			if err := got.err; b.careful && err != nil || orSuccessor(err) != nil {
+				b.fail(&p, err)
+				continue
+			}
+			p.attempt.key = got.key
+		}
+		kept = append(kept, p)
+	}
+	b.waiting = kept
+}
+
+func (b *batch) needsLook(f *Flow) bool {
+	return b.op.needsLook(f) || b.careful && !f.Timestamp.Start.IsZero()
+}
+
+// put encodes what is to be attempted.
+func (b *batch) put(p *batchFlow) {
+	err := p.attempt.append(&b.enc, p.flow, 0)
+	if err == nil && b.enc.Len() > b.bytes && len(b.sent) > 0 {
+		b.enc.Cancel()
+		b.send()
+		err = p.attempt.append(&b.enc, p.flow, 0)
+	}
+	if err != nil {
 		b.fail(p, err)
 		return
 	}
-	if b.enc.Len() > b.bytes && len(b.pending) > 0 {
-		b.enc.Cancel()
-		b.flush()
-		_ = b.op.append(&b.enc, f, 0) // as before
-	}
-	b.pending = append(b.pending, p)
-	if len(b.pending) == b.messages {
-		b.flush()
-	}
+	b.sent = append(b.sent, p)
 }
 
-// flush sends what was collected.
-func (b *batch) flush() {
-	b.tried += len(b.pending)
-	b.send()
-	if len(b.retry) == 0 {
-		return
-	}
-	b.pending, b.retry = append(b.pending, b.retry...), b.retry[:0]
-	o := b.op
-	b.op = b.again
-	for _, p := range b.pending {
-		// It could be encoded before, and so it can now.
-		_ = b.op.append(&b.enc, p.flow, 0)
-	}
-	b.send()
-	b.op = o
-}
-
+// send sends what was encoded.
 func (b *batch) send() {
-	if len(b.pending) == 0 {
+	if len(b.sent) == 0 {
 		return
 	}
-	known := len(b.failed)
-	if err := b.conn.DoBatch(&b.enc, b.onFailure); err != nil {
-		b.failRest(known, err)
+	if err := b.c.sockets.request.DoBatch(&b.enc, b.onFailure); err != nil {
+		b.failRest(err)
 	}
 	b.enc.Reset()
-	b.pending = b.pending[:0]
+	b.sent = b.sent[:0]
 }
 
-// refused notes that the kernel refused the i'th message.
-func (b *batch) refused(i int, err error) {
-	p := b.pending[i]
-	if o, again := b.op.again(p.flow, err); again {
-		b.again = o
-		b.retry = append(b.retry, p)
-		return
-	}
-	b.fail(p, err)
-}
-
-// failRest makes err the error of all flows of this send but those that are in
-// failed from known on.
-func (b *batch) failRest(known int, err error) {
-	b.retry = b.retry[:0]
-	for _, p := range b.pending {
-		if !b.hasFailed(known, p.index) {
+// failRest makes err the error of those flows that the kernel is not known to have
+// refused: what became of them is not known.
+func (b *batch) failRest(err error) {
+	for _, p := range b.sent {
+		if !p.refused {
 			b.fail(p, err)
 		}
 	}
 }
 
-// hasFailed reports whether the flow with that index is in failed, from known
-// on.
-func (b *batch) hasFailed(known, index int) bool {
-	return slices.ContainsFunc(b.failed[known:], func(e batchFailure) bool { return e.index == index })
+// refused notes that the kernel refused the i'th message.
+func (b *batch) refused(i int, err error) {
+	p := b.sent[i]
+	p.refused = true
+	next, again := p.attempt.next(p.flow, err)
+	if !again {
+		b.fail(p, outcome(p.first, err))
+		return
+	}
+	b.waiting = append(b.waiting, batchFlow{index: p.index, flow: p.flow, attempt: next, first: err})
 }
 
-func (b *batch) fail(p batchFlow, err error) {
-	b.failed = append(b.failed, batchFailure{p, err})
+func (b *batch) fail(p *batchFlow, err error) {
+	b.failed = append(b.failed, batchFailure{p.index, p.flow, err})
 }
 
-// DeleteFunc removes the flows that f selects and for which match returns true,
-// and returns how many it removed. A nil match is one that always returns true. It
-// does so while it streams the table, in
-// memory that does not depend on the table. The Flow that match is given, with
-// what it points to, is overwritten once match has returned.
+// DeleteFunc removes the flows that f selects and for which match returns true, and
+// returns how many it removed. A nil match is one that always returns true. The
+// memory that it takes does not depend on the table: the Flow that match is given,
+// with what it points to, is overwritten once match has returned.
 //
-// A flow that vanished by itself is neither counted nor an error, and one that
-// replaced it meanwhile, with the same tuples, is left alone: see Flow.ID. A
-// flow that the kernel refuses to remove, as some kernels do with those that are
-// offloaded, keeps none of the others; the first such error is returned in the
-// end. The end of ctx, or an error of the dump, ends DeleteFunc; what was removed
-// until then is counted. As in a loop over Flows, a flow may come to match twice.
+// Between what match sees and what is removed, time passes. The kernel reads up to
+// 64 KiB ahead, some 300 flows, and the flows that match has selected are removed
+// when it has seen the last one of 32 KiB, or sooner: so it is as long as match
+// takes for some 300 flows. A flow that vanishes meanwhile is neither counted nor an
+// error. A flow that takes its place, with the same tuples, mostly has the same ID
+// and is removed (see [Flow]), unless flows have a Timestamp.Start: this is then
+// compared right before, which takes one more request for each flow.
+//
+// A flow that the kernel refuses to remove, as some kernels do with those that are
+// offloaded, does not stop the rest; the first such error is returned in the end. The end
+// of ctx, or an error of the dump, ends DeleteFunc; what was removed until then is
+// counted. As in a loop over [Conn.Flows], match may see a flow twice.
 func (c *Conn) DeleteFunc(ctx context.Context, f Filter, match func(*Flow) bool) (deleted int, err error) {
 	if match == nil {
 		match = func(*Flow) bool { return true }
@@ -267,26 +336,25 @@ func (c *Conn) DeleteFunc(ctx context.Context, f Filter, match func(*Flow) bool)
 }
 
 func (c *Conn) deleteFunc(ctx context.Context, f *Filter, match func(*Flow) bool) (deleted int, err error) {
-	return c.sweep(ctx, opDelete, f, func(flow *Flow) (Flow, bool) {
-		if !match(flow) {
-			return Flow{}, false
-		}
-		return Flow{ID: flow.ID, Zone: flow.Zone, TupleOrig: flow.TupleOrig, TupleReply: flow.TupleReply}, true
-	})
+	return c.sweep(ctx, opDelete, f, func(flow *Flow) (Flow, bool) { return Flow{}, match(flow) })
 }
 
-// UpdateFunc changes the flows that f selects and for which change returns true,
-// and returns how many it changed. What change returns says what to change, and
-// nothing else, in the manner of Update: Flow{Mark: 5}. Its tuples and zone are the
-// flow's, whatever they are. For the rest, the notes about DeleteFunc hold, but
-// that a flow which replaced another one is changed in its place.
+// UpdateFunc changes the flows that f selects and for which change returns true, and
+// returns how many it changed. What change returns says what to change, and nothing
+// else, as for [Conn.Update]: Flow{Mark: 5}. Its tuples and zone are the flow's,
+// whatever they are. For the rest it is like [Conn.DeleteFunc], but the kernel does
+// not compare the ID: a flow that takes the place of one that change has seen is
+// changed instead, unless it can be told apart by Timestamp.Start.
+//
+// Where zones differ by direction, a flow whose own zone holds for both may be hidden
+// by another one that has its tuple. Such a flow is not changed, and the error says
+// which one it is. Therefore a flow with a Zone takes one more request.
 func (c *Conn) UpdateFunc(ctx context.Context, f Filter, change func(*Flow) (Flow, bool)) (updated int, err error) {
 	if change == nil {
 		return 0, opError("update flows", ErrNoChange)
 	}
 	updated, err = c.sweep(ctx, opUpdate, &f, func(flow *Flow) (Flow, bool) {
 		update, ok := change(flow)
-		update.TupleOrig, update.TupleReply, update.Zone = flow.TupleOrig, flow.TupleReply, flow.Zone
 		update.TupleMaster = Tuple{} // it can only be as it is
 		return update, ok
 	})
@@ -294,25 +362,27 @@ func (c *Conn) UpdateFunc(ctx context.Context, f Filter, change func(*Flow) (Flo
 }
 
 // sweep carries out o on what pick returns of the flows that f selects, if that
-// is ok, and returns how often that went well.
+// is ok, and returns how often that went well. What a flow is found by is that of
+// the flow that pick was given.
 func (c *Conn) sweep(ctx context.Context, o op, f *Filter, pick func(*Flow) (Flow, bool)) (done int, err error) {
-	s := sweep{batch: c.newBatch(o)}
+	s := sweep{batch: c.newBatch(o, math.MaxInt)}
 	defer s.free()
-	s.flows = make([]Flow, s.messages+1)
+	s.careful = true
+	s.flows = make([]Flow, s.messages)
 	var flow Flow
 	err = c.walk(ctx, &walk{
 		filter: f,
 		next:   func() *Flow { flow = Flow{}; return &flow },
 		visit: func(flow *Flow) bool {
 			if picked, ok := pick(flow); ok {
-				s.add(picked)
+				s.add(flow, picked)
 			}
 			return true
 		},
+		pause: s.finish,
 	})
 	if err == nil {
-		s.flush()
-		s.account()
+		s.finish()
 	}
 	return s.tried - s.lost, errors.Join(err, s.err)
 }
@@ -320,16 +390,26 @@ func (c *Conn) sweep(ctx context.Context, o op, f *Filter, pick func(*Flow) (Flo
 // A sweep carries out an operation on many flows, in batches.
 type sweep struct {
 	*batch
-	flows []Flow // one more than a batch has, used in turns
-	next  int    // of flows
+	flows []Flow // those of the batch
 	lost  int    // of those that were tried
 	err   error  // the first, but for flows that were not there
 }
 
-func (s *sweep) add(f Flow) {
-	s.flows[s.next] = f
-	s.batch.add(s.next, &s.flows[s.next])
-	s.next = (s.next + 1) % len(s.flows)
+func (s *sweep) add(flow *Flow, picked Flow) {
+	i := len(s.waiting)
+	f := &s.flows[i]
+	*f = picked
+	f.ID, f.Zone, f.Timestamp = flow.ID, flow.Zone, flow.Timestamp
+	f.TupleOrig, f.TupleReply = flow.TupleOrig, flow.TupleReply
+	s.batch.add(i, f)
+	if len(s.waiting) == 0 {
+		s.account()
+	}
+}
+
+// finish carries out what is left to do.
+func (s *sweep) finish() {
+	s.flush()
 	s.account()
 }
 
@@ -337,9 +417,125 @@ func (s *sweep) add(f Flow) {
 func (s *sweep) account() {
 	for _, e := range s.failed {
 		if s.err == nil && !errors.Is(e.err, fs.ErrNotExist) {
-			s.err = flowError(opNames[s.op], e.flow, e.err)
+			s.err = flowError(s.op, e.flow, e.err)
 		}
 	}
 	s.lost += len(s.failed)
 	s.failed = s.failed[:0]
 }
+
+// GetBatch returns an iterator over the flows that the keys stand for, many asked
+// for with one system call: one pair for each key, in order, as [Conn.Get] returns
+// it. The table is asked while the loop goes on, some hundred keys ahead of it.
+func (c *Conn) GetBatch(keys []Flow) iter.Seq2[Flow, error] {
+	return func(yield func(Flow, error) bool) {
+		g := c.newGetter()
+		defer g.free()
+		block := make([]*Flow, 0, min(g.messages, len(keys)))
+		for part := range slices.Chunk(keys, g.messages) {
+			block = block[:0]
+			for i := range part {
+				block = append(block, &part[i])
+			}
+			for i, got := range g.get(block) {
+				if !yield(got.flow, flowError(opGet, block[i], orSuccessor(got.err))) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// A getter gets many flows with one send.
+type getter struct {
+	*request
+	c        *Conn
+	messages int // at most, in one send
+	bytes    int
+
+	found []found // one for each key
+	sent  []int   // which keys are in enc
+
+	onReply   func(i int, m nfnl.Message) error
+	onFailure func(i int, err error)
+}
+
+// found is what came of a key.
+type found struct {
+	flow Flow
+	key  key // that led to it
+	err  error
+}
+
+func (c *Conn) newGetter() *getter {
+	g := &getter{request: newRequest(), c: c}
+	g.messages, g.bytes = c.sockets.request.MaxReplies()
+	g.onReply, g.onFailure = g.reply, g.refused
+	return g
+}
+
+// get returns what came of each key, until it is called again.
+func (g *getter) get(keys []*Flow) []found {
+	g.found = slices.Grow(g.found[:0], len(keys))[:len(keys)]
+	clear(g.found)
+	for i, f := range keys {
+		g.found[i].key = f.key()
+		g.put(i, f)
+	}
+	g.send()
+	for i, f := range keys {
+		got := &g.found[i]
+		if got.err == nil {
+			got.err = f.check(&got.flow)
+		}
+		if k, again := got.key.next(f, got.err); again {
+			flow, k, err := g.c.find(f, k)
+			*got = found{flow, k, err}
+		}
+		if orSuccessor(got.err) != nil {
+			got.flow = Flow{}
+		}
+	}
+	return g.found
+}
+
+// put encodes the i'th key, which is f.
+func (g *getter) put(i int, f *Flow) {
+	k := g.found[i].key
+	err := k.appendGet(&g.enc, f, ctGet)
+	if err == nil && len(g.sent) > 0 && (len(g.sent) == g.messages || g.enc.Len() > g.bytes) {
+		g.enc.Cancel()
+		g.send()
+		err = k.appendGet(&g.enc, f, ctGet)
+	}
+	if err != nil {
+		g.found[i].err = err
+		return
+	}
+	g.found[i].err = nfnl.ErrNoReply // until there is one
+	g.sent = append(g.sent, i)
+}
+
+// send sends what was encoded.
+func (g *getter) send() {
+	if len(g.sent) == 0 {
+		return
+	}
+	if err := g.c.sockets.request.DoReplies(&g.enc, g.onReply, g.onFailure); err != nil {
+		for _, i := range g.sent {
+			if got := &g.found[i]; got.err == nfnl.ErrNoReply {
+				got.err = err
+			}
+		}
+	}
+	g.enc.Reset()
+	g.sent = g.sent[:0]
+}
+
+func (g *getter) reply(i int, m nfnl.Message) error {
+	got := &g.found[g.sent[i]]
+	got.err = got.flow.unmarshal(m.Attributes, &g.slab)
+	return nil
+}
+
+func (g *getter) refused(i int, err error) { g.found[g.sent[i]].err = err }

@@ -17,10 +17,10 @@
 //
 // The table holds a [Flow] for each connection that the kernel tracks, and an
 // [Expect] for each connection that one of its helpers waits for, such as the
-// data connection of FTP. Both print as a line of conntrack(8), which [ParseFlow]
-// and [ParseExpect] read back, and both are JSON.
+// data connection of FTP. Both are JSON.
 //
-// Package cttimeout is about timeouts by policy.
+// Package cttext prints and reads the lines of conntrack(8), and package cttimeout
+// is about timeouts by policy.
 //
 // # Privileges
 //

@@ -1,11 +1,13 @@
 package conntrack
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 
+	"github.com/mdlayher/netlink"
 	"github.com/ti-mo/conntrack/internal/nfnl"
 )
 
@@ -13,7 +15,8 @@ import (
 var (
 	// ErrNeedTimeout: a flow without a timeout was to be created.
 	ErrNeedTimeout = errors.New("a new flow needs a timeout")
-	// ErrNeedTuples: a flow has neither an original nor a reply tuple.
+	// ErrNeedTuples: a flow has neither an original nor a reply tuple, or a new flow
+	// has only one of them.
 	ErrNeedTuples = errors.New("a flow needs an original or a reply tuple")
 	// ErrUpdateMaster: TupleMaster is set in an update.
 	ErrUpdateMaster = errors.New("the master of a flow cannot be changed: leave TupleMaster empty")
@@ -29,10 +32,9 @@ var (
 	// ErrBadIPTuple: a tuple lacks an address, or not all addresses are IPv4 or
 	// all IPv6.
 	ErrBadIPTuple = errors.New("a tuple needs two addresses, and all addresses must be of the same family")
-	// ErrExpectNeedTuples: an expectation lacks Tuple, Mask or TupleMaster.
-	ErrExpectNeedTuples = errors.New("an expectation needs Tuple, Mask and TupleMaster")
-	// ErrExpectNeedTuple: an expectation that is to be found lacks Tuple.
-	ErrExpectNeedTuple = errors.New("an expectation is found by its Tuple")
+	// ErrExpectNeedTuples: an expectation lacks Tuple or, if it is to be created or
+	// updated, Mask or TupleMaster.
+	ErrExpectNeedTuples = errors.New("an expectation needs Tuple and, to be created or updated, Mask and TupleMaster")
 	// ErrNeedHelper: the name of a helper is empty.
 	ErrNeedHelper = errors.New("the name of the helper is empty")
 	// ErrExpectTimeout: the timeout of an expectation is longer than the kernel can
@@ -44,6 +46,7 @@ var (
 	ErrNoChange = errors.New("updating needs a function that says what to change")
 	// ErrNoWorkers: Listen was called with 0 workers.
 	ErrNoWorkers = errors.New("listening needs at least one worker")
+	errNoGroups  = errors.New("need one or more multicast groups to join")
 	// ErrListening: Listen was called twice.
 	ErrListening = errors.New("this Conn is listening already")
 )
@@ -55,6 +58,12 @@ var ErrDumpInterrupted = nfnl.ErrDumpInterrupted
 // ErrUnknownEvent says that a message is no event that this package knows.
 var ErrUnknownEvent = errors.New("unknown event")
 
+var (
+	errNeedBothTuples = fmt.Errorf("%w: a new one needs both, see Tuple.Reverse", ErrNeedTuples)
+	errReplaced       = fmt.Errorf("another flow has its place: %w", nfnl.ErrNotFound)
+	errHidden         = errors.New("another flow hides it: one that has the same tuple, in a zone that holds for one direction")
+)
+
 // An OpError says which operation failed, on what, and why.
 type OpError struct {
 	// Op is the operation, such as "create flow".
@@ -64,58 +73,121 @@ type OpError struct {
 	Tuple Tuple
 	// Err is the reason. If it is the kernel's, it wraps an errno.
 	Err error
+
+	entity string // "flow" or "expectation", what the operation is about
+	hint   string // what to do about it
 }
 
+// Error returns the text of the error.
 func (e *OpError) Error() string {
-	if e.Tuple == (Tuple{}) {
-		return fmt.Sprintf("conntrack: %s: %v%s", e.Op, e.Err, hint(e.Op, e.Err))
+	where := ""
+	if e.Tuple != (Tuple{}) {
+		where = " " + e.Tuple.String()
 	}
-	return fmt.Sprintf("conntrack: %s %s: %v%s", e.Op, e.Tuple, e.Err, hint(e.Op, e.Err))
-}
-
-// hint returns what to do about an error that does not say so, in brackets.
-func hint(op string, err error) string {
-	var inner *OpError
-	if errors.As(err, &inner) {
-		return "" // it has said so itself
-	}
-	if errors.Is(err, nfnl.ErrNoSpace) {
-		return " (a flow has room for labels if it began while a rule of the network namespace used labels: add one, " +
-			"such as nftables' \"ct label set 1\" in a chain without a hook)"
-	}
-	if !errors.Is(err, fs.ErrPermission) {
-		return ""
-	}
-	var call *os.SyscallError
-	if errors.As(err, &call) && call.Syscall == "setns" {
-		return " (to enter another network namespace takes CAP_SYS_ADMIN)"
-	}
-	const privilege = "run as root, or with CAP_NET_ADMIN in the user namespace that owns the network namespace"
-	if op == opNames[opUpdate] || op == opNames[opPut] {
-		return " (a flow with StatusFixedTimeout keeps its timeout; otherwise " + privilege + ")"
-	}
-	return " (" + privilege + ")"
+	return "conntrack: " + e.Op + where + ": " + inWords(e.entity, e.Err, e.hint)
 }
 
 // Unwrap returns e.Err.
 func (e *OpError) Unwrap() error { return e.Err }
+
+// inWords returns the text of an error about a flow or an expectation, with what
+// to do about it in brackets.
+func inWords(entity string, err error, hint string) string {
+	text := err.Error()
+	switch {
+	case entity == "":
+	case errors.Is(err, fs.ErrNotExist):
+		text = "no such " + entity
+	case errors.Is(err, fs.ErrExist):
+		text = entity + " exists"
+	}
+	if hint != "" {
+		text += " (" + hint + ")"
+	}
+	return text
+}
 
 // opError returns err as an *OpError, or nil.
 func opError(op string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return &OpError{Op: op, Err: err}
+	return &OpError{Op: op, Err: err, hint: privilegeHint(err)}
 }
 
-// flowError returns err as an *OpError about f, or nil.
-func flowError(op string, f *Flow, err error) error {
+// tableError is opError for a request about the whole table.
+func tableError(op string, err error) error {
 	if err == nil {
 		return nil
 	}
-	t := f.TupleOrig
-	if !t.filled() {
-		t = f.TupleReply
+	return &OpError{Op: op, Err: err, hint: cmp.Or(privilegeHint(err), moduleHint(err))}
+}
+
+// flowError returns err as an *OpError about f, or nil.
+func flowError(o op, f *Flow, err error) error {
+	if err == nil {
+		return nil
 	}
-	return &OpError{Op: op, Tuple: t, Err: err}
+	return &OpError{Op: opNames[o], Tuple: f.tuple(), Err: err, entity: "flow", hint: flowHint(o, f, err)}
+}
+
+// tuple returns the tuple that f is named by.
+func (f *Flow) tuple() Tuple {
+	if f.TupleOrig.filled() {
+		return f.TupleOrig
+	}
+	return f.TupleReply
+}
+
+const privilege = "run as root, or with CAP_NET_ADMIN in the user namespace that owns the network namespace"
+
+// privilegeHint returns what to do about a lack of privilege.
+func privilegeHint(err error) string {
+	var inner *OpError
+	var call *os.SyscallError
+	switch {
+	case errors.As(err, &inner), !errors.Is(err, fs.ErrPermission):
+		return "" // it says so itself, or it is something else
+	case errors.As(err, &call) && call.Syscall == "setns":
+		return "another network namespace takes CAP_SYS_ADMIN, for each socket"
+	}
+	return privilege
+}
+
+// moduleHint returns what to do about a request for the whole table that the kernel
+// does not know.
+func moduleHint(err error) string {
+	var kernel *netlink.OpError
+	if errors.As(err, &kernel) && (nfnl.IsInvalid(err) || errors.Is(err, fs.ErrNotExist)) {
+		return "if all requests fail like this, load the kernel module nf_conntrack_netlink"
+	}
+	return ""
+}
+
+// flowHint returns what to do about the kernel's answer to an operation on f.
+func flowHint(o op, f *Flow, err error) string {
+	translated := f.NAT != nil || f.Status.Value&StatusNATMask != 0
+	switch {
+	case errors.Is(err, nfnl.ErrNoSpace):
+		return "a flow has room for labels if it began while a rule of the network namespace used labels: add one, " +
+			"such as nftables' \"ct label set 1\" in a chain without a hook"
+	case errors.Is(err, nfnl.ErrNoMemory) && o.adds():
+		return "the table is full: see the sysctl net.netfilter.nf_conntrack_max; or the kernel has no memory"
+	case errors.Is(err, errors.ErrUnsupported) && f.Helper.filled():
+		return "the kernel has no such helper for the flow's protocol: load its module, such as nf_conntrack_ftp"
+	case errors.Is(err, errors.ErrUnsupported) && o.adds() && translated:
+		return "translating takes the kernel module nf_nat"
+	case errors.Is(err, fs.ErrExist) && o.adds() && translated:
+		return "or what it is to be translated into is taken"
+	case errors.Is(err, nfnl.ErrBusy) && o.adds():
+		return "no new flow can have StatusDying, and none StatusExpected without TupleMaster"
+	case errors.Is(err, nfnl.ErrBusy):
+		return "Status must hold StatusExpected, StatusSeenReply and StatusAssured where the flow has them: " +
+			"leave it 0, unless it is to be changed"
+	case errors.Is(err, fs.ErrPermission) && (o == opUpdate || o == opPut):
+		return "a flow with StatusFixedTimeout keeps its timeout; otherwise " + privilege
+	case f.Helper.Name == NoHelper && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission):
+		return "kernels from about 7.2 on do not take a flow's helper away: delete the flow"
+	}
+	return privilegeHint(err)
 }

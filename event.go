@@ -10,6 +10,21 @@ import (
 
 // An Event is a change of the connection tracking table or of the expectation
 // table. Either Flow or Expect is set.
+//
+// The Flow has only a part of what the kernel knows of the flow:
+//
+//   - All events have ID, Status, Zone, Mark, TupleOrig and TupleReply.
+//   - EventNew has Timeout and whatever else the flow began with, but no counters, no
+//     Timestamp and no Use.
+//   - EventUpdate has Timeout and whatever else has changed, but no counters, no
+//     Timestamp and no Use.
+//   - EventDestroy has the last counters and the Timestamp, if the kernel keeps them
+//     (sysctls net.netfilter.nf_conntrack_acct and nf_conntrack_timestamp), but no
+//     Labels and no Helper, and of ProtoInfo the TCP state alone.
+//
+// So [Flow.Counted] is false for new and updated flows. A program that keeps flows
+// must merge an event into what it has: after live[k] = *ev.Flow, the counters that
+// a dump showed are zero.
 type Event struct {
 	Type EventType
 
@@ -64,21 +79,45 @@ const (
 	EventExpDestroy
 )
 
-var eventTypeNames = []string{
-	EventUnknown:    "EventUnknown",
-	EventNew:        "EventNew",
-	EventUpdate:     "EventUpdate",
-	EventDestroy:    "EventDestroy",
-	EventExpNew:     "EventExpNew",
-	EventExpDestroy: "EventExpDestroy",
+// eventTypes are the name of the constant and the text of each EventType.
+var eventTypes = []struct{ name, text string }{
+	EventUnknown:    {"EventUnknown", "unknown"},
+	EventNew:        {"EventNew", "new"},
+	EventUpdate:     {"EventUpdate", "update"},
+	EventDestroy:    {"EventDestroy", "destroy"},
+	EventExpNew:     {"EventExpNew", "expect_new"},
+	EventExpDestroy: {"EventExpDestroy", "expect_destroy"},
 }
 
 // String returns the name of the constant.
 func (t EventType) String() string {
-	if int(t) < len(eventTypeNames) {
-		return eventTypeNames[t]
+	if int(t) < len(eventTypes) {
+		return eventTypes[t].name
 	}
 	return fmt.Sprintf("EventType(%d)", uint8(t))
+}
+
+// MarshalText returns new, update, destroy, expect_new, expect_destroy or unknown,
+// or the number if it is none of them.
+func (t EventType) MarshalText() ([]byte, error) { return []byte(nameOrNumber(t)), nil }
+
+func (t EventType) name() string {
+	if int(t) < len(eventTypes) {
+		return eventTypes[t].text
+	}
+	return ""
+}
+
+// UnmarshalText sets t to the type that MarshalText wrote, in any case, or to the
+// one with that number.
+func (t *EventType) UnmarshalText(text []byte) error {
+	for i, e := range eventTypes {
+		if equalFold(e.text, string(text)) {
+			*t = EventType(i)
+			return nil
+		}
+	}
+	return parseName(t, "event type", nil, text)
 }
 
 // eventType returns the type of the event that a message with header h is.
@@ -108,21 +147,39 @@ func (e *Event) Unmarshal(nlmsg netlink.Message) error {
 	if err != nil {
 		return err
 	}
-	return e.unmarshal(nfnl.Message{Header: h, Attributes: attrs, PortID: nlmsg.Header.PID, NSID: -1}, nil)
+	return e.unmarshal(nfnl.Message{Header: h, Attributes: attrs, PortID: nlmsg.Header.PID, NSID: -1}, new(Flow), nil)
 }
 
-func (e *Event) unmarshal(m nfnl.Message, s *slab) error {
+// unmarshal decodes m. If it is about a flow, e.Flow becomes f, which must be zero.
+func (e *Event) unmarshal(m nfnl.Message, f *Flow, s *slab) error {
 	*e = Event{Type: eventType(m.Header), PortID: m.PortID}
 	if m.NSID >= 0 {
 		e.NSID = NSID{id: m.NSID, other: true}
 	}
 	switch e.Type {
 	case EventNew, EventUpdate, EventDestroy:
-		e.Flow = new(Flow)
-		return e.Flow.unmarshal(m.Attributes, s, e)
+		e.Flow = f
+		if err := f.unmarshal(m.Attributes, s); err != nil {
+			return err
+		}
+		return e.unmarshalOwn(m.Attributes)
 	case EventExpNew, EventExpDestroy:
 		e.Expect = new(Expect)
 		return e.Expect.unmarshal(m.Attributes, s)
 	}
 	return fmt.Errorf("%w: subsystem %d, message type %d", ErrUnknownEvent, m.SubsystemID, m.MessageType)
+}
+
+// unmarshalOwn decodes what an event about a flow says besides the flow.
+func (e *Event) unmarshalOwn(b []byte) error {
+	var d nfnl.Decoder
+	for typ, v := range d.Attributes(b) {
+		switch typ {
+		case ctaMark:
+			e.ZeroMark = d.Uint32(v) == 0
+		case ctaTimestampEvent:
+			e.Time = time.Unix(0, int64(d.Uint64(v)))
+		}
+	}
+	return d.Err(ctaNames)
 }

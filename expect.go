@@ -129,11 +129,7 @@ func (ex *Expect) marshalZone(e *nfnl.Encoder) {
 
 // marshalUnzoned appends t without its zone, which the kernel refuses in an
 // expectation.
-func (t *Tuple) marshalUnzoned(e *nfnl.Encoder, typ uint16) {
-	unzoned := *t
-	unzoned.Zone = 0
-	unzoned.marshal(e, typ)
-}
+func (t *Tuple) marshalUnzoned(e *nfnl.Encoder, typ uint16) { t.marshalIn(e, typ, 0) }
 
 // maxExpectTimeout is 24 days. The kernel multiplies seconds by the frequency of
 // its timer, in 32 bits: with 1000 Hz, what has more than 24.8 days ends at once.
@@ -274,33 +270,58 @@ func (c *Conn) flushExpect(op, helper string) error {
 	return opError(op, c.sockets.request.Do(&r.enc, nil))
 }
 
-// ExpectsOf returns an iterator over the expectations whose master is the flow
-// that has one of the tuples of master, and its zone, in the manner of Flows. If
-// there is no such flow, the error satisfies errors.Is(err, unix.ENOENT).
+// ExpectsOf returns an iterator over the expectations whose master is the flow with
+// the tuples and the zone of master, in the manner of [Conn.Flows]. One tuple is
+// enough, but with both no other flow is taken for it. If there is no such flow, the
+// error satisfies errors.Is(err, unix.ENOENT).
 func (c *Conn) ExpectsOf(ctx context.Context, master Flow) iter.Seq2[Expect, error] {
 	return func(yield func(Expect, error) bool) {
-		family, err := master.family()
-		if err == nil {
-			r := newRequest()
-			defer r.free()
-			// A flow without a helper has no answer but the acknowledgement.
-			r.expectMessage(expGet, netlink.Dump|netlink.Acknowledge, family)
-			tuple := &master.TupleOrig
-			if !tuple.filled() {
-				tuple = &master.TupleReply
-			}
-			of := Expect{TupleMaster: *tuple, Zone: master.Zone}
-			of.TupleMaster.marshalUnzoned(&r.enc, ctaExpectMaster)
-			of.marshalZone(&r.enc)
-			err = c.walkExpects(ctx, r, func(ex Expect, err error) bool {
-				ex.Zone = master.Zone
-				return yield(ex, err)
-			})
-		}
-		if err != nil {
-			yield(Expect{}, flowError("dump expectations of a flow", &master, err))
+		if err := c.expectsOf(ctx, &master, yield); err != nil {
+			yield(Expect{}, flowError(opExpects, &master, err))
 		}
 	}
+}
+
+func (c *Conn) expectsOf(ctx context.Context, master *Flow, yield func(Expect, error) bool) error {
+	family, err := master.family()
+	if err != nil {
+		return err
+	}
+	tuple, err := c.masterTuple(master)
+	if err != nil {
+		return err
+	}
+	r := newRequest()
+	defer r.free()
+	// A flow without a helper has no answer but the acknowledgement.
+	r.expectMessage(expGet, netlink.Dump|netlink.Acknowledge, family)
+	of := Expect{TupleMaster: tuple, Zone: master.Zone}
+	of.TupleMaster.marshalUnzoned(&r.enc, ctaExpectMaster)
+	of.marshalZone(&r.enc)
+	return c.walkExpects(ctx, r, func(ex Expect, err error) bool {
+		ex.Zone = master.Zone
+		return yield(ex, err)
+	})
+}
+
+// masterTuple returns that tuple of master by which the kernel finds it. It looks for
+// masters in both directions, and takes no zone that holds for one alone.
+func (c *Conn) masterTuple(master *Flow) (Tuple, error) {
+	if !master.hasBothTuples() {
+		return master.tuple(), nil
+	}
+	for _, t := range []Tuple{master.TupleOrig, master.TupleReply} {
+		key := Flow{TupleOrig: t, Zone: cmp.Or(master.Zone, t.Zone)}
+		key.TupleOrig.Zone = 0
+		got, _, err := c.find(&key, looseKey)
+		switch {
+		case err != nil:
+			return Tuple{}, err
+		case got.FiveTuple() == master.FiveTuple():
+			return t, nil
+		}
+	}
+	return Tuple{}, errHidden
 }
 
 // Expects returns an iterator over the expectations, in the manner of Flows.
@@ -310,14 +331,14 @@ func (c *Conn) Expects(ctx context.Context) iter.Seq2[Expect, error] {
 		defer r.free()
 		r.expectMessage(expGet, netlink.Dump, netfilter.ProtoUnspec)
 		if err := c.walkExpects(ctx, r, yield); err != nil {
-			yield(Expect{}, opError("dump expectations", err))
+			yield(Expect{}, tableError("dump expectations", err))
 		}
 	}
 }
 
 // walkExpects carries out the dump of expectations that r asks for.
 func (c *Conn) walkExpects(ctx context.Context, r *request, yield func(Expect, error) bool) error {
-	return stream(ctx, c, r, func(ex *Expect, b []byte) error { return ex.unmarshal(b, &r.slab) }, yield)
+	return stream(ctx, c, r, func(ex *Expect, m nfnl.Message) error { return ex.unmarshal(m.Attributes, &r.slab) }, yield)
 }
 
 // DumpExpect returns all expectations, IPv4 and IPv6.
@@ -345,7 +366,7 @@ func (r *request) expectMessage(typ nfnl.MessageType, flags netlink.HeaderFlags,
 // expectKey begins a message with what the kernel finds an expectation by.
 func (r *request) expectKey(typ nfnl.MessageType, flags netlink.HeaderFlags, ex *Expect) error {
 	if !ex.Tuple.filled() {
-		return ErrExpectNeedTuple
+		return ErrExpectNeedTuples
 	}
 	family, err := family(&ex.Tuple)
 	if err != nil {
@@ -366,7 +387,7 @@ func (c *Conn) expectError(name string, ex *Expect, do func(*request) error) err
 	r := newRequest()
 	defer r.free()
 	if err := do(r); err != nil {
-		return &OpError{Op: name, Tuple: ex.Tuple, Err: err}
+		return &OpError{Op: name, Tuple: ex.Tuple, Err: err, entity: "expectation", hint: privilegeHint(err)}
 	}
 	return nil
 }

@@ -3,7 +3,6 @@ package conntrack
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 
 	"github.com/mdlayher/netlink"
@@ -12,105 +11,86 @@ import (
 	"github.com/ti-mo/conntrack/netfilter"
 )
 
-// A Feature is something that not every kernel can filter by. An older kernel
+// A feature is something that not every kernel can filter by. An older kernel
 // ignores what it does not know, so that a selective flush would remove all flows:
 // a request holds only what the running kernel is known to honour, and the rest
-// of a Filter is done here. With all features that a Filter needs, a flush is one
-// request, and a dump brings no flows that are not wanted.
+// of a Filter is done here.
 //
 // Whether the kernel has a feature is found out when it matters for the first
 // time in the process: by a request that changes nothing, where there is one, or
 // by the kernel's release.
-type Feature uint8
+type feature uint8
 
 const (
-	// FeatureFlushMark: a flush by mark. Linux 4.1, by release.
-	FeatureFlushMark Feature = iota
-	// FeatureFlushFamily: a flush by address family. Linux 5.3, by release.
-	FeatureFlushFamily
-	// FeatureFilterTuple: a dump by fields of the tuples (CTA_FILTER). Linux
+	// featureFlushMark: a flush by mark. Linux 4.1, by release.
+	featureFlushMark feature = iota
+	// featureFlushFamily: a flush by address family. Linux 5.3, by release.
+	featureFlushFamily
+	// featureFilterTuple: a dump by fields of the tuples (CTA_FILTER). Linux
 	// 5.10 (5.8 and 5.9 err about the reply tuple), by release and request.
-	FeatureFilterTuple
-	// FeatureFilterStatus: a dump and a flush by status (CTA_STATUS_MASK). Linux
+	featureFilterTuple
+	// featureFilterStatus: a dump and a flush by status (CTA_STATUS_MASK). Linux
 	// 5.15, by request.
-	FeatureFilterStatus
-	// FeatureFilterZone: a dump and a flush by zone. Linux 6.8, by release.
-	FeatureFilterZone
-	// FeatureFlushTuple: a flush by fields of the tuples. Linux 6.12, by request.
-	FeatureFlushTuple
-	// FeatureFilterIPv6Address: IPv6 addresses among the fields of the tuples.
+	featureFilterStatus
+	// featureFilterZone: a dump and a flush by zone, zone 0 among them. Linux 6.8,
+	// by release. The commit that brought it (eff3c558bb7e, in 6.8-rc1) took zone 0
+	// for no filter; fa173a1b4e3f, in 6.8-rc4, tells the two apart.
+	featureFilterZone
+	// featureFlushTuple: a flush by fields of the tuples. Linux 6.12, by request.
+	featureFlushTuple
+	// featureFilterIPv6Address: IPv6 addresses among the fields of the tuples.
 	// Linux up to 6.18 has the comparison the wrong way round, and selects all
 	// other addresses, but for point releases from about November 2026 on, such
 	// as 6.12.117. By request, which takes an IPv6 flow in the table: until one
 	// was seen, the feature counts as missing.
-	FeatureFilterIPv6Address
+	featureFilterIPv6Address
 	featureCount
 )
 
 // A featureGate says how a feature is found out.
 type featureGate struct {
-	name  string
 	since release.Release // zero if only the probe tells
 	probe func(*Conn) (found, known bool, err error)
 }
 
-func (f Feature) gate() featureGate {
+func (f feature) gate() featureGate {
 	return [featureCount]featureGate{
-		FeatureFlushMark:         {name: "flush by mark", since: release.Release{Major: 4, Minor: 1}},
-		FeatureFlushFamily:       {name: "flush by family", since: release.Release{Major: 5, Minor: 3}},
-		FeatureFilterTuple:       {name: "filter by tuple", since: release.Release{Major: 5, Minor: 10}, probe: (*Conn).probeFilterTuple},
-		FeatureFilterStatus:      {name: "filter by status", probe: (*Conn).probeFilterStatus},
-		FeatureFilterZone:        {name: "filter by zone", since: release.Release{Major: 6, Minor: 8}},
-		FeatureFlushTuple:        {name: "flush by tuple", probe: (*Conn).probeFlushTuple},
-		FeatureFilterIPv6Address: {name: "filter by IPv6 address", probe: (*Conn).probeFilterIPv6Address},
+		featureFlushMark:         {since: release.Release{Major: 4, Minor: 1}},
+		featureFlushFamily:       {since: release.Release{Major: 5, Minor: 3}},
+		featureFilterTuple:       {since: release.Release{Major: 5, Minor: 10}, probe: (*Conn).probeFilterTuple},
+		featureFilterStatus:      {probe: (*Conn).probeFilterStatus},
+		featureFilterZone:        {since: release.Release{Major: 6, Minor: 8}},
+		featureFlushTuple:        {probe: (*Conn).probeFlushTuple},
+		featureFilterIPv6Address: {probe: (*Conn).probeFilterIPv6Address},
 	}[f]
 }
 
-// String returns what the feature is, such as "filter by zone".
-func (f Feature) String() string {
-	if f < featureCount {
-		return f.gate().name
-	}
-	return fmt.Sprintf("Feature(%d)", uint8(f))
+// A kernel is what Conns know of the kernel that they speak to.
+type kernel struct {
+	release func() (release.Release, error)
+
+	mu    sync.Mutex
+	found [featureCount]bool // the features that it has
+	known [featureCount]bool // those that were found out
 }
 
-// Features returns all features that there are names for.
-func Features() []Feature {
-	all := make([]Feature, featureCount)
-	for i := range all {
-		all[i] = Feature(i)
-	}
-	return all
-}
+// running is the kernel that all Conns of the process speak to, but for those on a
+// test kit's.
+var running = kernel{release: release.Running}
 
-// knownFeatures are those that were found out, for the process: all Conns speak
-// to the same kernel.
-var knownFeatures struct {
-	sync.Mutex
-	found [featureCount]bool
-	known [featureCount]bool
-}
-
-// HasFeature reports whether the running kernel has a feature. What it cannot
-// find out, it reports as missing.
-func (c *Conn) HasFeature(f Feature) (bool, error) {
-	if f >= featureCount {
-		return false, nil
-	}
-	has, err := c.findFeature(f)
-	return has, opError("find out about "+f.String(), err)
-}
-
-// has is HasFeature for those who do without it if it cannot be found out.
-func (c *Conn) has(f Feature) bool {
+// has reports whether the running kernel has a feature. What cannot be found out
+// counts as missing.
+func (c *Conn) has(f feature) bool {
 	has, err := c.findFeature(f)
 	return has && err == nil
 }
 
-func (c *Conn) findFeature(f Feature) (bool, error) {
-	knownFeatures.Lock()
-	found, known := knownFeatures.found[f], knownFeatures.known[f]
-	knownFeatures.Unlock()
+// findFeature is has with the reason why something cannot be found out.
+func (c *Conn) findFeature(f feature) (bool, error) {
+	k := c.kernel
+	k.mu.Lock()
+	found, known := k.found[f], k.known[f]
+	k.mu.Unlock()
 	if known {
 		return found, nil
 	}
@@ -118,21 +98,21 @@ func (c *Conn) findFeature(f Feature) (bool, error) {
 	if err != nil || !known {
 		return false, err
 	}
-	knownFeatures.Lock()
-	knownFeatures.found[f], knownFeatures.known[f] = found, true
-	knownFeatures.Unlock()
+	k.mu.Lock()
+	k.found[f], k.known[f] = found, true
+	k.mu.Unlock()
 	return found, nil
 }
 
 // probe finds out about a feature. If it is not known, another attempt may tell.
-func (c *Conn) probe(f Feature) (found, known bool, err error) {
+func (c *Conn) probe(f feature) (found, known bool, err error) {
 	gate := f.gate()
 	if gate.since != (release.Release{}) {
-		running, err := release.Running()
+		r, err := c.kernel.release()
 		if err != nil {
 			return false, false, err
 		}
-		if running.Less(gate.since) {
+		if r.Less(gate.since) {
 			return false, true, nil
 		}
 	}
@@ -188,7 +168,7 @@ func refusal(err error) (refused, known bool, _ error) {
 // CTA_FILTER in a flush, and not supported if it knows it in a dump alone. A
 // kernel that does not know it at all must not be asked: it would flush.
 func (c *Conn) probeFlushTuple() (found, known bool, err error) {
-	if has, err := c.findFeature(FeatureFilterTuple); err != nil || !has {
+	if has, err := c.findFeature(featureFilterTuple); err != nil || !has {
 		return false, err == nil, err
 	}
 	r := newRequest()
@@ -216,7 +196,7 @@ func (c *Conn) probeFlushTuple() (found, known bool, err error) {
 // probeFilterIPv6Address takes an IPv6 flow from the table and asks for the flows
 // from its source.
 func (c *Conn) probeFilterIPv6Address() (found, known bool, err error) {
-	if has, err := c.findFeature(FeatureFilterTuple); err != nil || !has {
+	if has, err := c.findFeature(featureFilterTuple); err != nil || !has {
 		return false, err == nil, err
 	}
 	k := kernelFilter{filter: &Filter{}, family: netfilter.ProtoIPv6}
@@ -240,7 +220,7 @@ func (c *Conn) firstFlow(k *kernelFilter) (flow Flow, ok bool, err error) {
 	defer r.free()
 	err = c.dump(context.Background(), r, func(m nfnl.Message) error {
 		ok = true
-		if err := flow.unmarshal(m.Attributes, nil, nil); err != nil {
+		if err := flow.unmarshal(m.Attributes, nil); err != nil {
 			return err
 		}
 		return errStop

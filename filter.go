@@ -3,19 +3,24 @@ package conntrack
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"github.com/ti-mo/conntrack/netfilter"
 )
 
-// A Filter selects the flows for which Match returns true: those that agree with
-// all of its fields. A field that is zero selects nothing out, so that the zero
-// Filter selects all flows.
+// A Filter selects the flows that agree with all of its fields. A field that is
+// zero selects nothing out, so the zero Filter selects all flows.
 //
-// What the running kernel is known to filter by itself is left to it, the rest
-// is done here: the result is the same on every kernel, the time it takes is
-// not. See Feature.
+// Dumps, flushes, DeleteFunc, UpdateFunc and events take the same Filter. The
+// running kernel filters by what it is known to honour, and this package by the
+// rest: the result is the same on every kernel, the time it takes is not. See
+// [Conn.KernelFilters], and [EventOptions] for events.
+//
+// An IPv4-mapped IPv6 address or prefix stands for the IPv4 one.
 type Filter struct {
-	// Mark and Mask select flows with mark & Mask == Mark.
+	// Mark and Mask select flows with mark & Mask == Mark. To select one mark, set
+	// Mask to ^uint32(0). A Mark with bits that are not in Mask, such as any Mark
+	// without a Mask, is an error: ErrFilterSelectsNothing.
 	Mark, Mask uint32
 
 	// Family is netfilter.ProtoIPv4 or netfilter.ProtoIPv6.
@@ -29,46 +34,80 @@ type Filter struct {
 	Zone *uint16
 
 	// Orig and Reply select flows by the fields of their tuples that are not
-	// zero here. Ports select no ICMP flow, and an ICMP type, code or id no other
-	// one. Zone is the zone in that direction, also where it holds for both.
+	// zero here. Ports select no ICMP flow, and an ICMP type, code or id selects
+	// only ICMP flows. Zone is the zone in that direction, also where it holds
+	// for both.
 	Orig, Reply Tuple
 
-	// OrigZero and ReplyZero name fields of Orig and Reply that select flows
-	// though they are zero, such as ZeroICMPType for echo replies.
+	// OrigZero and ReplyZero name the fields of Orig and Reply that select flows
+	// though they are zero, such as ICMPType for echo replies.
 	OrigZero, ReplyZero TupleFields
 
 	// Prefixes of the addresses in Orig and Reply.
 	OrigSource, OrigDestination, ReplySource, ReplyDestination netip.Prefix
+
+	// Either selects the flows of a host or network, whichever side it is on:
+	// those with a source or destination in this prefix, in the original or in the
+	// reply direction. So an address counts before and after its translation.
+	Either netip.Prefix
+
+	// TCPState selects TCP connections in this state. TCPStateNone, which is 0,
+	// stands for any.
+	TCPState TCPState
 }
 
-// TupleFields is a set of fields of a Tuple.
-type TupleFields uint8
-
-// The fields of a Tuple for which zero is a value.
-const (
-	ZeroProtocol TupleFields = 1 << iota
-	ZeroSourcePort
-	ZeroDestinationPort
-	ZeroICMPType
-	ZeroICMPCode
-	ZeroICMPID
-	ZeroZone
-	zeroEnd
-)
+// TupleFields names those fields of a Tuple for which zero is a value.
+type TupleFields struct {
+	Protocol, SourcePort, DestinationPort, ICMPType, ICMPCode, ICMPID, Zone bool
+}
 
 // Match reports whether f selects flow.
-func (f *Filter) Match(flow *Flow) bool {
+func (f Filter) Match(flow *Flow) bool { return f.match(flow, false) }
+
+// match is Match without a copy of f. If stateless is set, TCPState selects flows
+// without a TCP state too.
+func (f *Filter) match(flow *Flow, stateless bool) bool {
 	status, mask := f.status()
+	orig, reply := &flow.TupleOrig, &flow.TupleReply
 	return flow.Mark&f.Mask == f.Mark &&
 		flow.Status.Value&mask == status &&
-		(f.Family == netfilter.ProtoUnspec || flow.TupleOrig.isFamily(f.Family)) &&
+		(f.Family == netfilter.ProtoUnspec || orig.isFamily(f.Family)) &&
 		(f.Zone == nil || flow.zone() == *f.Zone) &&
-		matchTuple(&f.Orig, f.OrigZero, &flow.TupleOrig, flow.Zone) &&
-		matchTuple(&f.Reply, f.ReplyZero, &flow.TupleReply, flow.Zone) &&
-		matchPrefix(f.OrigSource, flow.TupleOrig.IP.SourceAddress) &&
-		matchPrefix(f.OrigDestination, flow.TupleOrig.IP.DestinationAddress) &&
-		matchPrefix(f.ReplySource, flow.TupleReply.IP.SourceAddress) &&
-		matchPrefix(f.ReplyDestination, flow.TupleReply.IP.DestinationAddress)
+		matchTuple(&f.Orig, &f.OrigZero, orig, flow.Zone) &&
+		matchTuple(&f.Reply, &f.ReplyZero, reply, flow.Zone) &&
+		matchPrefix(f.OrigSource, orig.IP.SourceAddress) &&
+		matchPrefix(f.OrigDestination, orig.IP.DestinationAddress) &&
+		matchPrefix(f.ReplySource, reply.IP.SourceAddress) &&
+		matchPrefix(f.ReplyDestination, reply.IP.DestinationAddress) &&
+		(f.Either == netip.Prefix{} || matchEither(f.Either, &orig.IP, &reply.IP)) &&
+		(f.TCPState == 0 || matchState(f.TCPState, flow.ProtoInfo.TCP, stateless))
+}
+
+// checkFilters returns an error if no flow can agree with one of o's filters.
+func (o *EventOptions) checkFilters() error {
+	for _, filters := range [][]Filter{o.Filters, o.Except} {
+		for i := range filters {
+			if _, err := filters[i].check(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// selects reports whether o's filters let ev pass.
+func (o *EventOptions) selects(ev *Event) bool {
+	return ev.Flow == nil ||
+		(len(o.Filters) == 0 || anyMatches(o.Filters, ev.Flow, true)) && !anyMatches(o.Except, ev.Flow, false)
+}
+
+func anyMatches(filters []Filter, flow *Flow, stateless bool) bool {
+	for i := range filters {
+		if filters[i].match(flow, stateless) {
+			return true
+		}
+	}
+	return false
 }
 
 // status returns the status and its mask, after the rule for a zero mask.
@@ -89,25 +128,30 @@ func (t *Tuple) isFamily(family netfilter.ProtoFamily) bool {
 
 // matchTuple compares the fields of want that are not zero, or in zero, with
 // those of t, whose zone is defaultZone if it has none of its own.
-func matchTuple(want *Tuple, zero TupleFields, t *Tuple, defaultZone uint16) bool {
+func matchTuple(want *Tuple, zero *TupleFields, t *Tuple, defaultZone uint16) bool {
 	zone := t.Zone
 	if zone == 0 {
 		zone = defaultZone
 	}
-	w, p := want.Proto, &t.Proto
-	w.Protocol = w.protocol()
-	if p.isICMP() && w.selectsPorts(zero) || !p.isICMP() && w.selectsICMP(zero) {
-		return false
-	}
 	return matchAddr(want.IP.SourceAddress, t.IP.SourceAddress) &&
 		matchAddr(want.IP.DestinationAddress, t.IP.DestinationAddress) &&
-		matchField(w.Protocol, p.Protocol, zero&ZeroProtocol) &&
-		matchField(w.SourcePort, p.SourcePort, zero&ZeroSourcePort) &&
-		matchField(w.DestinationPort, p.DestinationPort, zero&ZeroDestinationPort) &&
-		matchField(w.ICMPType, p.ICMPType, zero&ZeroICMPType) &&
-		matchField(w.ICMPCode, p.ICMPCode, zero&ZeroICMPCode) &&
-		matchField(w.ICMPID, p.ICMPID, zero&ZeroICMPID) &&
-		matchField(want.Zone, zone, zero&ZeroZone)
+		matchProto(&want.Proto, zero, &t.Proto) &&
+		matchField(want.Zone, zone, zero.Zone)
+}
+
+func matchProto(want *ProtoTuple, zero *TupleFields, p *ProtoTuple) bool {
+	if !matchField(want.protocol(), p.Protocol, zero.Protocol) {
+		return false
+	}
+	if p.isICMP() {
+		return !want.selectsPorts(zero) &&
+			matchField(want.ICMPType, p.ICMPType, zero.ICMPType) &&
+			matchField(want.ICMPCode, p.ICMPCode, zero.ICMPCode) &&
+			matchField(want.ICMPID, p.ICMPID, zero.ICMPID)
+	}
+	return !want.selectsICMP(zero) &&
+		matchField(want.SourcePort, p.SourcePort, zero.SourcePort) &&
+		matchField(want.DestinationPort, p.DestinationPort, zero.DestinationPort)
 }
 
 func (pt *ProtoTuple) isICMP() bool {
@@ -127,66 +171,172 @@ func (pt *ProtoTuple) protocol() uint8 {
 }
 
 // selectsPorts reports whether pt, as part of a Filter, selects flows by ports.
-func (pt *ProtoTuple) selectsPorts(zero TupleFields) bool {
-	return pt.SourcePort|pt.DestinationPort != 0 || zero&(ZeroSourcePort|ZeroDestinationPort) != 0
+func (pt *ProtoTuple) selectsPorts(zero *TupleFields) bool {
+	return pt.SourcePort|pt.DestinationPort != 0 || zero.SourcePort || zero.DestinationPort
 }
 
 // selectsICMP reports whether pt, as part of a Filter, selects flows by what only
 // ICMP has.
-func (pt *ProtoTuple) selectsICMP(zero TupleFields) bool {
-	return pt.ICMPType|pt.ICMPCode != 0 || pt.ICMPID != 0 || zero&(ZeroICMPType|ZeroICMPCode|ZeroICMPID) != 0
+func (pt *ProtoTuple) selectsICMP(zero *TupleFields) bool {
+	return pt.ICMPType|pt.ICMPCode != 0 || pt.ICMPID != 0 || zero.ICMPType || zero.ICMPCode || zero.ICMPID
 }
 
 func matchAddr(want, addr netip.Addr) bool {
-	return !want.IsValid() || want.WithZone("") == addr
+	return !want.IsValid() || want == addr || want.Is6() && plainAddr(want) == addr
 }
 
-// matchField compares a field, unless it is zero and zero stands for nothing.
-func matchField[T uint8 | uint16](want, v T, zero TupleFields) bool {
-	return want == v || want == 0 && zero == 0
+// matchField compares a field, unless it is zero and zero is not meant.
+func matchField[T uint8 | uint16](want, v T, zero bool) bool {
+	return want == v || want == 0 && !zero
 }
 
 func matchPrefix(want netip.Prefix, addr netip.Addr) bool {
-	return want == netip.Prefix{} || want.Contains(addr)
+	return want == netip.Prefix{} || contains(want, addr)
+}
+
+// contains is not part of matchPrefix, so that the compiler inlines the latter.
+func contains(p netip.Prefix, addr netip.Addr) bool { return plainPrefix(p).Contains(addr) }
+
+func matchEither(want netip.Prefix, orig, reply *IPTuple) bool {
+	want = plainPrefix(want)
+	return want.Contains(orig.SourceAddress) || want.Contains(orig.DestinationAddress) ||
+		want.Contains(reply.SourceAddress) || want.Contains(reply.DestinationAddress)
+}
+
+func matchState(want TCPState, tcp *ProtoInfoTCP, stateless bool) bool {
+	if tcp == nil {
+		return stateless
+	}
+	return TCPState(tcp.State) == want
+}
+
+// plainAddr returns a as a flow has it: without an IPv6 zone, and as IPv4 if it is
+// IPv4-mapped.
+func plainAddr(a netip.Addr) netip.Addr { return a.Unmap().WithZone("") }
+
+// plainPrefix returns p as IPv4 if all its addresses are IPv4-mapped.
+func plainPrefix(p netip.Prefix) netip.Prefix {
+	const mapped = 96 // bits before the IPv4 address
+	if p.Addr().Is4In6() && p.Bits() >= mapped {
+		return netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-mapped)
+	}
+	return p
+}
+
+// String returns the fields that are set, such as
+//
+//	mark=0x1/0xff zone=3 orig-proto=udp orig-dport=53 orig-dst=10.0.0.0/8
+//
+// and all for the zero Filter.
+func (f Filter) String() string {
+	var w filterWords
+	w.add(f.Mark|f.Mask != 0, "mark=%#x/%#x", f.Mark, f.Mask)
+	w.add(f.Family == netfilter.ProtoIPv4, "family=ipv4")
+	w.add(f.Family == netfilter.ProtoIPv6, "family=ipv6")
+	w.add(f.Family != netfilter.ProtoUnspec && !isIP(f.Family), "family=%d", uint8(f.Family))
+	status, mask := f.status()
+	w.add(status|mask != 0, "status=%v/%v", Status{status}, Status{mask})
+	if f.Zone != nil {
+		w.add(true, "zone=%d", *f.Zone)
+	}
+	for i, d := range f.directions() {
+		d.describe(&w, [2]string{"orig", "reply"}[i])
+	}
+	w.add(f.Either != netip.Prefix{}, "either=%v", plainPrefix(f.Either))
+	w.add(f.TCPState != 0, "tcp-state=%v", f.TCPState)
+	if len(w) == 0 {
+		return "all"
+	}
+	return strings.Join(w, " ")
+}
+
+func isIP(family netfilter.ProtoFamily) bool {
+	return family == netfilter.ProtoIPv4 || family == netfilter.ProtoIPv6
+}
+
+// filterWords are what Filter.String is made of.
+type filterWords []string
+
+func (w *filterWords) add(set bool, format string, args ...any) {
+	if set {
+		*w = append(*w, fmt.Sprintf(format, args...))
+	}
+}
+
+// A filterDirection is the part of a Filter about one direction.
+type filterDirection struct {
+	attr         uint16 // of the tuple
+	proto        ProtoTuple
+	zone         uint16
+	zero         TupleFields
+	source, dest netip.Prefix // also for a single address
+}
+
+func (f *Filter) directions() [2]filterDirection {
+	return [2]filterDirection{
+		newFilterDirection(ctaTupleOrig, &f.Orig, f.OrigZero, f.OrigSource, f.OrigDestination),
+		newFilterDirection(ctaTupleReply, &f.Reply, f.ReplyZero, f.ReplySource, f.ReplyDestination),
+	}
+}
+
+func newFilterDirection(attr uint16, t *Tuple, zero TupleFields, source, dest netip.Prefix) filterDirection {
+	d := filterDirection{
+		attr: attr, proto: t.Proto, zone: t.Zone, zero: zero,
+		source: narrow(t.IP.SourceAddress, source),
+		dest:   narrow(t.IP.DestinationAddress, dest),
+	}
+	d.proto.Protocol = d.proto.protocol()
+	return d
+}
+
+// narrow returns the prefix of addr alone, or p if there is no addr.
+func narrow(addr netip.Addr, p netip.Prefix) netip.Prefix {
+	if !addr.IsValid() {
+		return plainPrefix(p)
+	}
+	addr = plainAddr(addr)
+	return netip.PrefixFrom(addr, addr.BitLen())
+}
+
+func (d *filterDirection) describe(w *filterWords, name string) {
+	p, zero := &d.proto, &d.zero
+	w.add(p.Protocol != 0 || zero.Protocol, "%s-proto=%v", name, Protocol(p.Protocol))
+	w.add(d.source != netip.Prefix{}, "%s-src=%v", name, d.source)
+	w.add(d.dest != netip.Prefix{}, "%s-dst=%v", name, d.dest)
+	w.add(p.SourcePort != 0 || zero.SourcePort, "%s-sport=%d", name, p.SourcePort)
+	w.add(p.DestinationPort != 0 || zero.DestinationPort, "%s-dport=%d", name, p.DestinationPort)
+	w.add(p.ICMPType != 0 || zero.ICMPType, "%s-icmp-type=%d", name, p.ICMPType)
+	w.add(p.ICMPCode != 0 || zero.ICMPCode, "%s-icmp-code=%d", name, p.ICMPCode)
+	w.add(p.ICMPID != 0 || zero.ICMPID, "%s-icmp-id=%d", name, p.ICMPID)
+	w.add(d.zone != 0 || zero.Zone, "%s-zone=%d", name, d.zone)
 }
 
 // check returns an error if no flow can agree with f, and else the family that
 // f selects, which may be none.
 func (f *Filter) check() (netfilter.ProtoFamily, error) {
-	family, err := f.family()
-	if err != nil {
-		return 0, err
+	family, reason := f.family()
+	if reason == "" {
+		reason = f.contradiction()
 	}
-	if _, mask := f.status(); f.Status&^mask != 0 {
-		return 0, fmt.Errorf("%w: Status has flags that are not in StatusMask", ErrFilterSelectsNothing)
-	}
-	for _, d := range f.directions() {
-		if err := d.check(); err != nil {
-			return 0, err
-		}
-	}
-	if a, b := f.Orig.Proto.protocol(), f.Reply.Proto.protocol(); a != b && a != 0 && b != 0 {
-		return 0, fmt.Errorf("%w: Orig has protocol %d and Reply %d", ErrFilterSelectsNothing, a, b)
-	}
-	if a, b := f.Orig.Zone, f.Reply.Zone; a != b && a != 0 && b != 0 {
-		return 0, fmt.Errorf("%w: Orig has zone %d and Reply %d", ErrFilterSelectsNothing, a, b)
-	}
-	if zone := max(f.Orig.Zone, f.Reply.Zone); f.Zone != nil && zone != 0 && *f.Zone != zone {
-		return 0, fmt.Errorf("%w: Zone is %d, and that of a direction %d", ErrFilterSelectsNothing, *f.Zone, zone)
+	if reason != "" {
+		return 0, fmt.Errorf("%w (%v): %s", ErrFilterSelectsNothing, f, reason)
 	}
 	return family, nil
 }
 
-// family returns the family that Family and all addresses and prefixes have.
-func (f *Filter) family() (netfilter.ProtoFamily, error) {
-	family := f.Family
-	if family != netfilter.ProtoUnspec && family != netfilter.ProtoIPv4 && family != netfilter.ProtoIPv6 {
-		return 0, fmt.Errorf("%w: flows are of the family ProtoIPv4 or ProtoIPv6, not %d", ErrFilterSelectsNothing, family)
+// family returns the family that Family and all addresses and prefixes have, or
+// the reason why there is none.
+func (f *Filter) family() (family netfilter.ProtoFamily, reason string) {
+	family = f.Family
+	if family != netfilter.ProtoUnspec && !isIP(family) {
+		return 0, fmt.Sprintf("flows are of the family ProtoIPv4 or ProtoIPv6, not %d", family)
 	}
 	for _, addr := range []netip.Addr{
-		f.Orig.IP.SourceAddress, f.Orig.IP.DestinationAddress,
-		f.Reply.IP.SourceAddress, f.Reply.IP.DestinationAddress,
-		f.OrigSource.Addr(), f.OrigDestination.Addr(), f.ReplySource.Addr(), f.ReplyDestination.Addr(),
+		plainAddr(f.Orig.IP.SourceAddress), plainAddr(f.Orig.IP.DestinationAddress),
+		plainAddr(f.Reply.IP.SourceAddress), plainAddr(f.Reply.IP.DestinationAddress),
+		plainPrefix(f.OrigSource).Addr(), plainPrefix(f.OrigDestination).Addr(),
+		plainPrefix(f.ReplySource).Addr(), plainPrefix(f.ReplyDestination).Addr(),
+		plainPrefix(f.Either).Addr(),
 	} {
 		if !addr.IsValid() {
 			continue
@@ -196,60 +346,75 @@ func (f *Filter) family() (netfilter.ProtoFamily, error) {
 			of = netfilter.ProtoIPv4
 		}
 		if family != netfilter.ProtoUnspec && family != of {
-			return 0, fmt.Errorf("%w: %v is of another address family", ErrFilterSelectsNothing, addr)
+			return 0, fmt.Sprintf("%v is of another address family", addr)
 		}
 		family = of
 	}
-	return family, nil
+	return family, ""
 }
 
-// A filterDirection is the part of a Filter about one direction.
-type filterDirection struct {
-	attr   uint16 // of the tuple
-	tuple  Tuple
-	zero   TupleFields
-	source netip.Prefix
-	dest   netip.Prefix
-}
-
-func (f *Filter) directions() [2]filterDirection {
-	d := [2]filterDirection{
-		{ctaTupleOrig, f.Orig, f.OrigZero, f.OrigSource, f.OrigDestination},
-		{ctaTupleReply, f.Reply, f.ReplyZero, f.ReplySource, f.ReplyDestination},
-	}
-	for i := range d {
-		d[i].tuple.Proto.Protocol = d[i].tuple.Proto.protocol()
-	}
-	return d
-}
-
-func (d *filterDirection) check() error {
-	p := &d.tuple.Proto
-	ports, icmp := p.selectsPorts(d.zero), p.selectsICMP(d.zero)
-	for _, prefix := range []netip.Prefix{d.source, d.dest} {
+// contradiction returns the reason why no flow can agree with f, or nothing.
+func (f *Filter) contradiction() string {
+	for _, prefix := range []netip.Prefix{f.OrigSource, f.OrigDestination, f.ReplySource, f.ReplyDestination, f.Either} {
 		if prefix != (netip.Prefix{}) && !prefix.IsValid() {
-			return fmt.Errorf("%w: a prefix with more or fewer bits than its address can have", ErrFilterSelectsNothing)
+			return "a prefix has more or fewer bits than its address can have"
 		}
 	}
-	switch {
-	case d.zero >= zeroEnd:
-		return fmt.Errorf("%w: unknown fields among those that are to be zero: %#x", ErrFilterSelectsNothing, d.zero)
-	case p.ICMPv4 && p.Protocol != ProtocolICMP, p.ICMPv6 && p.Protocol != ProtocolICMPv6:
-		return fmt.Errorf("%w: protocol %d is not that of ICMPv4 or ICMPv6", ErrFilterSelectsNothing, p.Protocol)
-	case ports && icmp:
-		return fmt.Errorf("%w: no flow has both ports and an ICMP type, code or id", ErrFilterSelectsNothing)
-	case ports && p.isICMP():
-		return fmt.Errorf("%w: ICMP has no ports", ErrFilterSelectsNothing)
-	case icmp && !p.isICMP() && (p.Protocol != 0 || d.zero&ZeroProtocol != 0):
-		return fmt.Errorf("%w: protocol %d has no ICMP type, code and id", ErrFilterSelectsNothing, p.Protocol)
-	case !matchAddrInPrefix(d.tuple.IP.SourceAddress, d.source):
-		return fmt.Errorf("%w: %v is not in %v", ErrFilterSelectsNothing, d.tuple.IP.SourceAddress, d.source)
-	case !matchAddrInPrefix(d.tuple.IP.DestinationAddress, d.dest):
-		return fmt.Errorf("%w: %v is not in %v", ErrFilterSelectsNothing, d.tuple.IP.DestinationAddress, d.dest)
+	for _, p := range []struct {
+		addr   netip.Addr
+		prefix netip.Prefix
+	}{
+		{f.Orig.IP.SourceAddress, f.OrigSource}, {f.Orig.IP.DestinationAddress, f.OrigDestination},
+		{f.Reply.IP.SourceAddress, f.ReplySource}, {f.Reply.IP.DestinationAddress, f.ReplyDestination},
+	} {
+		if p.addr.IsValid() && !matchPrefix(p.prefix, plainAddr(p.addr)) {
+			return fmt.Sprintf("%v is not in %v", p.addr, p.prefix)
+		}
 	}
-	return nil
+	directions := f.directions()
+	for _, d := range directions {
+		if reason := d.contradiction(f.TCPState); reason != "" {
+			return reason
+		}
+	}
+	orig, reply := &directions[0], &directions[1]
+	zone := max(orig.zone, reply.zone)
+	_, statusMask := f.status()
+	switch {
+	case f.Mark&^f.Mask != 0:
+		return "Mark has bits that are not in Mask, which is ^uint32(0) for one mark"
+	case f.Status&^statusMask != 0:
+		return "Status has flags that are not in StatusMask"
+	case differ(orig.proto.Protocol, reply.proto.Protocol):
+		return "Orig and Reply have different protocols"
+	case differ(orig.zone, reply.zone):
+		return "Orig and Reply have different zones"
+	case f.Zone != nil && zone != 0 && *f.Zone != zone:
+		return "Zone is not that of Orig or Reply"
+	}
+	return ""
 }
 
-func matchAddrInPrefix(addr netip.Addr, p netip.Prefix) bool {
-	return !addr.IsValid() || matchPrefix(p, addr.WithZone(""))
+// differ reports whether a and b are set and not the same.
+func differ[T uint8 | uint16](a, b T) bool { return a != b && a != 0 && b != 0 }
+
+// contradiction returns the reason why no flow can agree with d and state, or
+// nothing.
+func (d *filterDirection) contradiction(state TCPState) string {
+	p := &d.proto
+	ports, icmp := p.selectsPorts(&d.zero), p.selectsICMP(&d.zero)
+	protocol := p.Protocol != 0 || d.zero.Protocol
+	switch {
+	case p.ICMPv4 && p.Protocol != ProtocolICMP, p.ICMPv6 && p.Protocol != ProtocolICMPv6:
+		return fmt.Sprintf("protocol %d is not that of ICMPv4 or ICMPv6", p.Protocol)
+	case ports && icmp:
+		return "no flow has both ports and an ICMP type, code or id"
+	case ports && p.isICMP():
+		return "ICMP has no ports"
+	case icmp && !p.isICMP() && protocol:
+		return fmt.Sprintf("protocol %d has no ICMP type, code and id", p.Protocol)
+	case state != 0 && (icmp || protocol && p.Protocol != ProtocolTCP):
+		return "only TCP has a TCPState"
+	}
+	return ""
 }

@@ -8,8 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/nftables"
-	"github.com/google/nftables/expr"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
@@ -184,20 +182,4 @@ func needKernel(t testing.TB, major, minor int, why string) {
 	if !kernelAtLeast(t, major, minor) {
 		t.Skipf("needs Linux %d.%d: %s", major, minor, why)
 	}
-}
-
-// dropIncoming drops what comes in, after it was tracked on its way out.
-func dropIncoming(t testing.TB, ns *nstest.NS) {
-	t.Helper()
-	conn := ns.NFT()
-	table := conn.AddTable(&nftables.Table{Family: nftables.TableFamilyINet, Name: "drop"})
-	chain := conn.AddChain(&nftables.Chain{
-		Table:    table,
-		Name:     "input",
-		Type:     nftables.ChainTypeFilter,
-		Hooknum:  nftables.ChainHookInput,
-		Priority: nftables.ChainPriorityFilter,
-	})
-	conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}}})
-	require.NoError(t, conn.Flush())
 }

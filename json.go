@@ -1,10 +1,22 @@
 package conntrack
 
-import "errors"
+import (
+	"bytes"
+	"encoding"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+)
 
 // MarshalJSON returns f as a JSON object. Its names and forms are stable, but
-// there may be more of them in later versions: readers ignore what they do not
-// know, as [Flow.UnmarshalJSON] does.
+// later versions may have more of them: readers ignore what they do not know, as
+// [Flow.UnmarshalJSON] does.
 //
 //	id                number  ID
 //	status            list    Status: "SEEN_REPLY", "ASSURED", ...
@@ -22,19 +34,19 @@ import "errors"
 //	sctp              object  ProtoInfo.SCTP
 //	  state           name    "ESTABLISHED", ...
 //	  orig_vtag, reply_vtag  number
-//	orig, reply       object  what there is of each direction
+//	orig, reply       object  one for each direction
 //	  protocol        name    "tcp", ...
 //	  src, dst        address
 //	  sport, dport    number  ports, or keys of GRE
 //	  icmp            object
 //	    type, code, id  number
-//	    v4, v6        boolean, where ICMPv4 or ICMPv6 is not what the protocol says
+//	    v4, v6        boolean, if ICMPv4 or ICMPv6 is not what the protocol says
 //	  zone            number  the zone of this direction alone
 //	  packets, bytes  number  the counter
+//	  counter_direction  "orig" or "reply", if the counter's Direction is not this one
 //	  seq_adj         object  SeqAdjOrig or SeqAdjReply
 //	    position, offset_before, offset_after  number
-//	    direction     "orig" or "reply", where Direction is not that of this object
-//	  counter_direction  "orig" or "reply", where the counter's Direction is not that of this object
+//	    direction     "orig" or "reply", if Direction is not this one
 //	master            object  TupleMaster: the same as orig up to zone
 //	zone              number  Zone, for both directions
 //	mark, mark_mask   number
@@ -50,24 +62,33 @@ import "errors"
 //	    min_port, max_port  number
 //	use               number
 //
-// The names of states, flags and protocols may become more, too: what has none
-// here is a number, {"protocol":253}, and reading takes both. A name that is not
-// known is an error.
+// A protocol, state or flag without a name is a number: {"protocol":253}. Later
+// versions may have more names. Readers should take both, as UnmarshalJSON does.
 //
-// What is zero is left out, except where zero is a value: the state and role of
-// an object, what is in icmp, and the counters of a flow that is
-// [Flow.Counted].
+// What is zero is left out, unless zero is a value: the state and role of a
+// protocol, what is in icmp, and the counters of a flow that is [Flow.Counted].
 //
-// Times are text as in RFC 3339, in UTC, with nanoseconds. Addresses are text
-// too. Text that is not valid UTF-8 loses what is not.
-func (f Flow) MarshalJSON() ([]byte, error) { return marshalJSON(f.json) }
+// Times are in RFC 3339 format, in UTC, with nanoseconds. It is an error if the
+// year has more than four digits. Text that is not valid UTF-8 is changed, as
+// [json.Marshal] does.
+func (f Flow) MarshalJSON() ([]byte, error) { return json.Marshal(newFlowJSON(&f)) }
 
-// UnmarshalJSON sets f to the flow that MarshalJSON wrote, and what is left out
-// to zero. The flow is the same in all fields, provided that it is as the kernel
-// sends it: times come back in the local time zone, and empty slices as nil.
-func (f *Flow) UnmarshalJSON(b []byte) error { return unmarshalJSON(b, f, (*Flow).json) }
+// UnmarshalJSON sets f to the flow that MarshalJSON wrote, and what was left out
+// to zero. It restores all fields of a flow that came from the kernel; times are
+// in the local time zone.
+//
+// Names may be in any case. A name that is not known is an error, and so is what
+// other versions of this module wrote without MarshalJSON: {"Status":{"Value":6}}.
+// If there is an error, f is unchanged.
+func (f *Flow) UnmarshalJSON(b []byte) error {
+	j, err := readJSON[flowJSON](b)
+	if j != nil {
+		*f = j.flow()
+	}
+	return err
+}
 
-// MarshalJSON returns ex as a JSON object, of which holds what is said at
+// MarshalJSON returns ex as a JSON object. The conventions are those of
 // [Flow.MarshalJSON].
 //
 //	id         number  ID
@@ -83,267 +104,636 @@ func (f *Flow) UnmarshalJSON(b []byte) error { return unmarshalJSON(b, f, (*Flow
 //	nat        object  NAT
 //	  direction  "orig" or "reply"
 //	  tuple    object
-func (ex Expect) MarshalJSON() ([]byte, error) { return marshalJSON(ex.json) }
+func (ex Expect) MarshalJSON() ([]byte, error) { return json.Marshal(newExpectJSON(&ex)) }
 
-// UnmarshalJSON sets ex to the expectation that MarshalJSON wrote, and what is
-// left out to zero.
-func (ex *Expect) UnmarshalJSON(b []byte) error { return unmarshalJSON(b, ex, (*Expect).json) }
+// UnmarshalJSON sets ex to the expectation that MarshalJSON wrote, as
+// [Flow.UnmarshalJSON] does for a flow.
+func (ex *Expect) UnmarshalJSON(b []byte) error {
+	j, err := readJSON[expectJSON](b)
+	if j != nil {
+		*ex = j.expect()
+	}
+	return err
+}
 
-// MarshalJSON returns e as a JSON object, of which holds what is said at
+// MarshalJSON returns e as a JSON object. The conventions are those of
 // [Flow.MarshalJSON].
 //
 //	type    name    "new", "update", "destroy", "expect_new", "expect_destroy", "unknown"
 //	time    time    Time
 //	nsid    number  NSID, if it is another namespace than the Conn's own
 //	port_id number  PortID
-//	flow    object  Flow, with a mark of 0 where the kernel says that it is zero
+//	flow    object  Flow, with a mark of 0 if ZeroMark is set
 //	expect  object  Expect
-func (e Event) MarshalJSON() ([]byte, error) { return marshalJSON(e.json) }
+func (e Event) MarshalJSON() ([]byte, error) { return json.Marshal(newEventJSON(&e)) }
 
-// UnmarshalJSON sets e to the event that MarshalJSON wrote, and what is left out
-// to zero.
-func (e *Event) UnmarshalJSON(b []byte) error { return unmarshalJSON(b, e, (*Event).json) }
-
-// The methods and functions below say for each type which fields its JSON has.
-// They both write and read it (see jsonObject), and change what they write of
-// only where they read.
-
-func (f *Flow) json(o *jsonObject) {
-	jsonNumber(o, "id", &f.ID)
-	jsonFlags(o, "status", &f.Status.Value, statusNames)
-	jsonNumber(o, "timeout", &f.Timeout)
-	jsonTime(o, "start", &f.Timestamp.Start)
-	jsonTime(o, "stop", &f.Timestamp.Stop)
-	jsonPointer(o, "tcp", &f.ProtoInfo.TCP, (*ProtoInfoTCP).json)
-	jsonPointer(o, "dccp", &f.ProtoInfo.DCCP, (*ProtoInfoDCCP).json)
-	jsonPointer(o, "sctp", &f.ProtoInfo.SCTP, (*ProtoInfoSCTP).json)
-	o.object("orig", false, func(o *jsonObject) {
-		f.TupleOrig.json(o)
-		f.jsonCounter(o, &f.CountersOrig, false)
-		f.SeqAdjOrig.json(o, false)
-	})
-	o.object("reply", false, func(o *jsonObject) {
-		f.TupleReply.json(o)
-		f.jsonCounter(o, &f.CountersReply, true)
-		f.SeqAdjReply.json(o, true)
-	})
-	o.object("master", false, f.TupleMaster.json)
-	jsonNumber(o, "zone", &f.Zone)
-	jsonNumber(o, "mark", &f.Mark)
-	jsonNumber(o, "mark_mask", &f.MarkMask)
-	jsonHex(o, "labels", &f.Labels)
-	jsonHex(o, "labels_mask", &f.LabelsMask)
-	jsonString(o, "helper", &f.Helper.Name)
-	jsonHex(o, "helper_info", &f.Helper.Info)
-	jsonString(o, "security_context", &f.SecurityContext)
-	o.object("syn_proxy", false, f.SynProxy.json)
-	jsonPointer(o, "nat", &f.NAT, (*NAT).json)
-	jsonNumber(o, "use", &f.Use)
-	if o.reading() && (f.CountersOrig.filled() || f.CountersReply.filled()) {
-		f.CountedZero = false
+// UnmarshalJSON sets e to the event that MarshalJSON wrote, as
+// [Flow.UnmarshalJSON] does for a flow.
+func (e *Event) UnmarshalJSON(b []byte) error {
+	j, err := readJSON[eventJSON](b)
+	if j != nil {
+		*e = j.event()
 	}
+	return err
 }
 
-// jsonCounter is about the counter of one direction. Both are written if the
-// kernel counts, even where they are zero.
-func (f *Flow) jsonCounter(o *jsonObject, c *Counter, reply bool) {
-	there := f.Counted()
-	if o.reading() {
-		there = o.has("packets") || o.has("bytes")
-		f.CountedZero = f.CountedZero || there
+// readJSON returns what b says, or nil for null, which changes nothing.
+func readJSON[T any](b []byte) (j *T, err error) {
+	if err := json.Unmarshal(b, &j); err != nil {
+		return nil, fmt.Errorf("conntrack: %.300w", fieldError(b, reflect.TypeFor[T](), "", err))
 	}
-	if there {
-		jsonAnyNumber(o, "packets", &c.Packets)
-		jsonAnyNumber(o, "bytes", &c.Bytes)
+	return j, nil
+}
+
+// fieldError returns the error of the first field of t, a struct, that cannot be
+// read, with the path to it: encoding/json says neither where nor what is wanted if
+// a type reads itself. Without such a field it returns err.
+func fieldError(b []byte, t reflect.Type, path string, err error) error {
+	var fields map[string]json.RawMessage
+	if json.Unmarshal(b, &fields) != nil {
+		return err
 	}
-	jsonImpliedDirection(o, "counter_direction", &c.Direction, reply && there)
-}
-
-func (seq *SequenceAdjust) json(o *jsonObject, reply bool) {
-	if !o.reading() && *seq == (SequenceAdjust{}) {
-		return
-	}
-	o.object("seq_adj", true, func(o *jsonObject) {
-		jsonNumber(o, "position", &seq.Position)
-		jsonNumber(o, "offset_before", &seq.OffsetBefore)
-		jsonNumber(o, "offset_after", &seq.OffsetAfter)
-		jsonImpliedDirection(o, "direction", &seq.Direction, reply)
-	})
-}
-
-func (t *Tuple) json(o *jsonObject) {
-	jsonName(o, "protocol", &t.Proto.Protocol, ParseProtocol)
-	jsonAddr(o, "src", &t.IP.SourceAddress)
-	jsonNumber(o, "sport", &t.Proto.SourcePort)
-	jsonAddr(o, "dst", &t.IP.DestinationAddress)
-	jsonNumber(o, "dport", &t.Proto.DestinationPort)
-	t.Proto.jsonICMP(o)
-	jsonNumber(o, "zone", &t.Zone)
-}
-
-func (pt *ProtoTuple) jsonICMP(o *jsonObject) {
-	var said ProtoTuple
-	said.setProtocol(pt.Protocol)
-	if o.reading() {
-		pt.ICMPv4, pt.ICMPv6 = said.ICMPv4, said.ICMPv6
-	}
-	there := pt.isICMPv4() || pt.isICMPv6() || pt.ICMPType != 0 || pt.ICMPCode != 0 || pt.ICMPID != 0
-	if !o.reading() && !there {
-		return
-	}
-	o.object("icmp", true, func(o *jsonObject) {
-		jsonAnyNumber(o, "type", &pt.ICMPType)
-		jsonAnyNumber(o, "code", &pt.ICMPCode)
-		jsonAnyNumber(o, "id", &pt.ICMPID)
-		jsonImpliedBool(o, "v4", &pt.ICMPv4, said.ICMPv4)
-		jsonImpliedBool(o, "v6", &pt.ICMPv6, said.ICMPv6)
-	})
-}
-
-func (t *ProtoInfoTCP) json(o *jsonObject) {
-	jsonAnyName(o, "state", &t.State, ParseTCPState)
-	jsonNumber(o, "orig_window_scale", &t.OriginalWindowScale)
-	jsonNumber(o, "reply_window_scale", &t.ReplyWindowScale)
-	jsonTCPFlags(o, "orig_flags", &t.OriginalFlags)
-	jsonTCPFlags(o, "reply_flags", &t.ReplyFlags)
-}
-
-func (p *ProtoInfoDCCP) json(o *jsonObject) {
-	jsonAnyName(o, "state", &p.State, ParseDCCPState)
-	jsonAnyName(o, "role", &p.Role, ParseDCCPRole)
-	jsonNumber(o, "handshake_seq", &p.HandshakeSeq)
-}
-
-func (p *ProtoInfoSCTP) json(o *jsonObject) {
-	jsonAnyName(o, "state", &p.State, ParseSCTPState)
-	jsonNumber(o, "orig_vtag", &p.VTagOriginal)
-	jsonNumber(o, "reply_vtag", &p.VTagReply)
-}
-
-func (p *SynProxy) json(o *jsonObject) {
-	jsonNumber(o, "isn", &p.ISN)
-	jsonNumber(o, "its", &p.ITS)
-	jsonNumber(o, "tsoff", &p.TSOff)
-}
-
-func (n *NAT) json(o *jsonObject) {
-	o.object("source", false, n.Source.json)
-	o.object("destination", false, n.Destination.json)
-}
-
-func (r *NATRange) json(o *jsonObject) {
-	jsonAddr(o, "min_addr", &r.MinAddr)
-	jsonAddr(o, "max_addr", &r.MaxAddr)
-	jsonNumber(o, "min_port", &r.MinPort)
-	jsonNumber(o, "max_port", &r.MaxPort)
-}
-
-func (ex *Expect) json(o *jsonObject) {
-	jsonNumber(o, "id", &ex.ID)
-	jsonNumber(o, "timeout", &ex.Timeout)
-	o.object("master", false, ex.TupleMaster.json)
-	o.object("tuple", false, ex.Tuple.json)
-	o.object("mask", false, ex.Mask.json)
-	jsonNumber(o, "zone", &ex.Zone)
-	jsonString(o, "helper", &ex.HelpName)
-	jsonString(o, "function", &ex.Function)
-	jsonFlags(o, "flags", &ex.Flags, expectFlagNames)
-	jsonNumber(o, "class", &ex.Class)
-	ex.NAT.json(o)
-}
-
-func (n *ExpectNAT) json(o *jsonObject) {
-	if !o.reading() && *n == (ExpectNAT{}) {
-		return
-	}
-	o.object("nat", true, func(o *jsonObject) {
-		jsonDirection(o, "direction", &n.Direction)
-		o.object("tuple", false, n.Tuple.json)
-	})
-}
-
-func (e *Event) json(o *jsonObject) {
-	jsonAnyName(o, "type", (*uint8)(&e.Type), parseEventName)
-	jsonTime(o, "time", &e.Time)
-	e.NSID.json(o)
-	jsonNumber(o, "port_id", &e.PortID)
-	jsonPointer(o, "flow", &e.Flow, e.jsonFlow)
-	jsonPointer(o, "expect", &e.Expect, (*Expect).json)
-}
-
-func (e *Event) jsonFlow(f *Flow, o *jsonObject) {
-	f.json(o)
-	switch {
-	case f.Mark != 0:
-	case o.reading():
-		e.ZeroMark = o.has("mark")
-	case e.ZeroMark:
-		jsonAnyNumber(o, "mark", &f.Mark)
-	}
-}
-
-func (n *NSID) json(o *jsonObject) {
-	id := uint32(n.id)
-	if n.other || o.has("nsid") {
-		jsonAnyNumber(o, "nsid", &id)
-	}
-	if o.reading() {
-		*n = NSID{id: int(id), other: o.has("nsid")}
-	}
-}
-
-// An eventName is an EventType with the name that it has in JSON and in logs:
-// that of the constant has been what String returns since v0.5.0.
-type eventName EventType
-
-var eventNames = []string{
-	EventUnknown:    "unknown",
-	EventNew:        "new",
-	EventUpdate:     "update",
-	EventDestroy:    "destroy",
-	EventExpNew:     "expect_new",
-	EventExpDestroy: "expect_destroy",
-}
-
-func (n eventName) String() string { return nameOf(eventNames, n) }
-
-func parseEventName(s string) (eventName, error) {
-	return parseName[eventName]("event type", eventNames, s)
-}
-
-// jsonTCPFlags is about the flags in the upper byte of v, and under another name
-// the mask in the lower one.
-func jsonTCPFlags(o *jsonObject, name string, v *uint16) {
-	flags, mask := uint8(*v>>8), uint8(*v)
-	jsonFlags(o, name, &flags, tcpFlagNames)
-	jsonFlags(o, name+"_mask", &mask, tcpFlagNames)
-	if o.reading() {
-		*v = TCPFlags(flags, mask)
-	}
-}
-
-// jsonDirection is about a direction that is true for the reply direction.
-func jsonDirection(o *jsonObject, name string, v *bool) {
-	jsonValue(o, name, v, func(b []byte, reply bool) ([]byte, error) {
-		return append(b, `"`+directionName(reply)+`"`...), nil
-	}, func(raw []byte) (bool, error) {
-		switch string(raw) {
-		case `"orig"`:
-			return false, nil
-		case `"reply"`:
-			return true, nil
+	for _, field := range reflect.VisibleFields(t) {
+		tag, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		for name, raw := range fields {
+			if field.Anonymous || !strings.EqualFold(name, tag) {
+				continue
+			}
+			v := reflect.New(field.Type).Interface()
+			if err := json.Unmarshal(raw, v); err != nil {
+				return valueError(raw, v, path+name, err)
+			}
 		}
-		return false, errors.New(`want "orig" or "reply"`)
-	})
+	}
+	return err
 }
 
-// jsonImpliedDirection is about a direction that is left out where it is the
-// implied one.
-func jsonImpliedDirection(o *jsonObject, name string, v *bool, implied bool) {
-	if o.reading() {
-		*v = implied
-	} else if *v == implied {
-		return
+// valueError returns err, which came of reading raw into v, with the path to it.
+func valueError(raw []byte, v any, path string, err error) error {
+	t := reflect.TypeOf(v).Elem()
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+		v = reflect.New(t).Interface()
 	}
-	jsonDirection(o, name, v)
+	var wrongType *json.UnmarshalTypeError
+	_, readsJSON := v.(json.Unmarshaler)
+	_, readsText := v.(encoding.TextUnmarshaler)
+	switch isObject := t.Kind() == reflect.Struct && !readsJSON && !readsText; {
+	case isObject && raw[0] == '{':
+		return fieldError(raw, t, path+".", err)
+	case !errors.As(err, &wrongType):
+	case isObject:
+		err = errors.New("want an object")
+	case readsText || t.Kind() == reflect.String:
+		err = errors.New("want text")
+	case t.Kind() == reflect.Bool:
+		err = errors.New("want true or false")
+	default:
+		err = fmt.Errorf("want a whole number from 0 to %d", uint64(1)<<t.Bits()-1)
+	}
+	return fmt.Errorf("JSON field %s is %.60s: %.150w", path, raw, err)
+}
+
+// The types below are the objects of the JSON, with a function that makes each
+// of a value, and a method that returns the value.
+
+type flowJSON struct {
+	ID              uint32                `json:"id,omitzero"`
+	Status          flagsJSON[StatusFlag] `json:"status,omitzero"`
+	Timeout         uint32                `json:"timeout,omitzero"`
+	Start           time.Time             `json:"start,omitzero"`
+	Stop            time.Time             `json:"stop,omitzero"`
+	TCP             *tcpJSON              `json:"tcp,omitzero"`
+	DCCP            *dccpJSON             `json:"dccp,omitzero"`
+	SCTP            *sctpJSON             `json:"sctp,omitzero"`
+	Orig            directionJSON         `json:"orig,omitzero"`
+	Reply           directionJSON         `json:"reply,omitzero"`
+	Master          tupleJSON             `json:"master,omitzero"`
+	Zone            uint16                `json:"zone,omitzero"`
+	Mark            *uint32               `json:"mark,omitzero"`
+	MarkMask        uint32                `json:"mark_mask,omitzero"`
+	Labels          hexJSON               `json:"labels,omitempty"`
+	LabelsMask      hexJSON               `json:"labels_mask,omitempty"`
+	Helper          string                `json:"helper,omitzero"`
+	HelperInfo      hexJSON               `json:"helper_info,omitempty"`
+	SecurityContext Security              `json:"security_context,omitzero"`
+	SynProxy        synProxyJSON          `json:"syn_proxy,omitzero"`
+	NAT             *natJSON              `json:"nat,omitzero"`
+	Use             uint32                `json:"use,omitzero"`
+}
+
+func newFlowJSON(f *Flow) *flowJSON {
+	j := &flowJSON{
+		ID:              f.ID,
+		Status:          flagsJSON[StatusFlag]{f.Status.Value},
+		Timeout:         f.Timeout,
+		Start:           f.Timestamp.Start.UTC(),
+		Stop:            f.Timestamp.Stop.UTC(),
+		TCP:             newTCPJSON(f.ProtoInfo.TCP),
+		DCCP:            newDCCPJSON(f.ProtoInfo.DCCP),
+		SCTP:            newSCTPJSON(f.ProtoInfo.SCTP),
+		Orig:            newDirectionJSON(f.Counted(), &f.TupleOrig, &f.CountersOrig, &f.SeqAdjOrig, false),
+		Reply:           newDirectionJSON(f.Counted(), &f.TupleReply, &f.CountersReply, &f.SeqAdjReply, true),
+		Master:          newTupleJSON(&f.TupleMaster),
+		Zone:            f.Zone,
+		MarkMask:        f.MarkMask,
+		Labels:          f.Labels,
+		LabelsMask:      f.LabelsMask,
+		Helper:          f.Helper.Name,
+		HelperInfo:      f.Helper.Info,
+		SecurityContext: f.SecurityContext,
+		SynProxy:        synProxyJSON(f.SynProxy),
+		NAT:             newNATJSON(f.NAT),
+		Use:             f.Use,
+	}
+	if f.Mark != 0 {
+		j.Mark = &f.Mark
+	}
+	return j
+}
+
+func (j *flowJSON) flow() Flow {
+	f := Flow{
+		ID:              j.ID,
+		Timeout:         j.Timeout,
+		Timestamp:       Timestamp{Start: localTime(j.Start), Stop: localTime(j.Stop)},
+		Status:          Status{Value: j.Status.value},
+		ProtoInfo:       ProtoInfo{TCP: j.TCP.info(), DCCP: j.DCCP.info(), SCTP: j.SCTP.info()},
+		Helper:          Helper{Name: j.Helper, Info: j.HelperInfo},
+		Zone:            j.Zone,
+		SecurityContext: j.SecurityContext,
+		TupleOrig:       j.Orig.tuple(),
+		TupleReply:      j.Reply.tuple(),
+		TupleMaster:     j.Master.tuple(),
+		CountersOrig:    j.Orig.counter(false),
+		CountersReply:   j.Reply.counter(true),
+		SeqAdjOrig:      j.Orig.SeqAdj.adjustment(false),
+		SeqAdjReply:     j.Reply.SeqAdj.adjustment(true),
+		Labels:          j.Labels,
+		LabelsMask:      j.LabelsMask,
+		Use:             j.Use,
+		SynProxy:        SynProxy(j.SynProxy),
+		MarkMask:        j.MarkMask,
+		NAT:             j.NAT.nat(),
+	}
+	if j.Mark != nil {
+		f.Mark = *j.Mark
+	}
+	f.CountedZero = (j.Orig.counted() || j.Reply.counted()) && !f.Counted()
+	return f
+}
+
+// localTime returns a time that was read: local, as those from the kernel.
+func localTime(t time.Time) time.Time {
+	if t.IsZero() {
+		return time.Time{}
+	}
+	return t.Local()
+}
+
+type directionJSON struct {
+	tupleJSON
+	Packets          *uint64     `json:"packets,omitzero"`
+	Bytes            *uint64     `json:"bytes,omitzero"`
+	CounterDirection *replyJSON  `json:"counter_direction,omitzero"`
+	SeqAdj           *seqAdjJSON `json:"seq_adj,omitzero"`
+}
+
+// newDirectionJSON returns what a flow that is counted or not has of the original
+// or the reply direction.
+func newDirectionJSON(counted bool, t *Tuple, c *Counter, seq *SequenceAdjust, reply bool) directionJSON {
+	j := directionJSON{tupleJSON: newTupleJSON(t), SeqAdj: newSeqAdjJSON(seq, reply)}
+	if counted {
+		j.Packets, j.Bytes = &c.Packets, &c.Bytes
+	}
+	j.CounterDirection = unlessImplied(replyJSON(c.Direction), replyJSON(reply && counted))
+	return j
+}
+
+func (j *directionJSON) counted() bool { return j.Packets != nil || j.Bytes != nil }
+
+func (j *directionJSON) counter(reply bool) Counter {
+	return Counter{
+		Direction: bool(orImplied(j.CounterDirection, replyJSON(reply && j.counted()))),
+		Packets:   orImplied(j.Packets, 0),
+		Bytes:     orImplied(j.Bytes, 0),
+	}
+}
+
+// unlessImplied returns a pointer to v, or nil if v goes without saying.
+func unlessImplied[T comparable](v, implied T) *T {
+	if v == implied {
+		return nil
+	}
+	said := v // v itself would be allocated in either case
+	return &said
+}
+
+func orImplied[T any](v *T, implied T) T {
+	if v == nil {
+		return implied
+	}
+	return *v
+}
+
+type seqAdjJSON struct {
+	Position     uint32     `json:"position,omitzero"`
+	OffsetBefore uint32     `json:"offset_before,omitzero"`
+	OffsetAfter  uint32     `json:"offset_after,omitzero"`
+	Direction    *replyJSON `json:"direction,omitzero"`
+}
+
+func newSeqAdjJSON(seq *SequenceAdjust, reply bool) *seqAdjJSON {
+	if *seq == (SequenceAdjust{}) {
+		return nil
+	}
+	return &seqAdjJSON{
+		Position:     seq.Position,
+		OffsetBefore: seq.OffsetBefore,
+		OffsetAfter:  seq.OffsetAfter,
+		Direction:    unlessImplied(replyJSON(seq.Direction), replyJSON(reply)),
+	}
+}
+
+func (j *seqAdjJSON) adjustment(reply bool) SequenceAdjust {
+	if j == nil {
+		return SequenceAdjust{}
+	}
+	return SequenceAdjust{
+		Direction:    bool(orImplied(j.Direction, replyJSON(reply))),
+		Position:     j.Position,
+		OffsetBefore: j.OffsetBefore,
+		OffsetAfter:  j.OffsetAfter,
+	}
+}
+
+type tupleJSON struct {
+	Protocol        nameJSON[Protocol] `json:"protocol,omitzero"`
+	Source          netip.Addr         `json:"src,omitzero"`
+	SourcePort      uint16             `json:"sport,omitzero"`
+	Destination     netip.Addr         `json:"dst,omitzero"`
+	DestinationPort uint16             `json:"dport,omitzero"`
+	ICMP            *icmpJSON          `json:"icmp,omitzero"`
+	Zone            uint16             `json:"zone,omitzero"`
+}
+
+func newTupleJSON(t *Tuple) tupleJSON {
+	return tupleJSON{
+		Protocol:        nameJSON[Protocol]{Protocol(t.Proto.Protocol)},
+		Source:          t.IP.SourceAddress,
+		SourcePort:      t.Proto.SourcePort,
+		Destination:     t.IP.DestinationAddress,
+		DestinationPort: t.Proto.DestinationPort,
+		ICMP:            newICMPJSON(&t.Proto),
+		Zone:            t.Zone,
+	}
+}
+
+func (j *tupleJSON) tuple() Tuple {
+	t := Tuple{
+		IP:    IPTuple{SourceAddress: j.Source, DestinationAddress: j.Destination},
+		Proto: ProtoTuple{SourcePort: j.SourcePort, DestinationPort: j.DestinationPort},
+		Zone:  j.Zone,
+	}
+	t.Proto.setProtocol(uint8(j.Protocol.value))
+	if icmp := j.ICMP; icmp != nil {
+		t.Proto.ICMPType, t.Proto.ICMPCode, t.Proto.ICMPID = icmp.Type, icmp.Code, icmp.ID
+		t.Proto.ICMPv4 = orImplied(icmp.V4, t.Proto.ICMPv4)
+		t.Proto.ICMPv6 = orImplied(icmp.V6, t.Proto.ICMPv6)
+	}
+	return t
+}
+
+type icmpJSON struct {
+	Type uint8  `json:"type"`
+	Code uint8  `json:"code"`
+	ID   uint16 `json:"id"`
+	V4   *bool  `json:"v4,omitzero"`
+	V6   *bool  `json:"v6,omitzero"`
+}
+
+func newICMPJSON(pt *ProtoTuple) *icmpJSON {
+	if !pt.isICMPv4() && !pt.isICMPv6() && pt.ICMPType == 0 && pt.ICMPCode == 0 && pt.ICMPID == 0 {
+		return nil
+	}
+	var implied ProtoTuple
+	implied.setProtocol(pt.Protocol)
+	return &icmpJSON{
+		Type: pt.ICMPType,
+		Code: pt.ICMPCode,
+		ID:   pt.ICMPID,
+		V4:   unlessImplied(pt.ICMPv4, implied.ICMPv4),
+		V6:   unlessImplied(pt.ICMPv6, implied.ICMPv6),
+	}
+}
+
+type tcpJSON struct {
+	State            nameJSON[TCPState] `json:"state"`
+	OrigWindowScale  uint8              `json:"orig_window_scale,omitzero"`
+	ReplyWindowScale uint8              `json:"reply_window_scale,omitzero"`
+	OrigFlags        flagsJSON[tcpFlag] `json:"orig_flags,omitzero"`
+	OrigFlagsMask    flagsJSON[tcpFlag] `json:"orig_flags_mask,omitzero"`
+	ReplyFlags       flagsJSON[tcpFlag] `json:"reply_flags,omitzero"`
+	ReplyFlagsMask   flagsJSON[tcpFlag] `json:"reply_flags_mask,omitzero"`
+}
+
+func newTCPJSON(p *ProtoInfoTCP) *tcpJSON {
+	if p == nil {
+		return nil
+	}
+	return &tcpJSON{
+		State:            nameJSON[TCPState]{TCPState(p.State)},
+		OrigWindowScale:  p.OriginalWindowScale,
+		ReplyWindowScale: p.ReplyWindowScale,
+		OrigFlags:        flagsJSON[tcpFlag]{tcpFlag(p.OriginalFlags >> 8)},
+		OrigFlagsMask:    flagsJSON[tcpFlag]{tcpFlag(p.OriginalFlags)},
+		ReplyFlags:       flagsJSON[tcpFlag]{tcpFlag(p.ReplyFlags >> 8)},
+		ReplyFlagsMask:   flagsJSON[tcpFlag]{tcpFlag(p.ReplyFlags)},
+	}
+}
+
+func (j *tcpJSON) info() *ProtoInfoTCP {
+	if j == nil {
+		return nil
+	}
+	return &ProtoInfoTCP{
+		State:               uint8(j.State.value),
+		OriginalWindowScale: j.OrigWindowScale,
+		ReplyWindowScale:    j.ReplyWindowScale,
+		OriginalFlags:       TCPFlags(uint8(j.OrigFlags.value), uint8(j.OrigFlagsMask.value)),
+		ReplyFlags:          TCPFlags(uint8(j.ReplyFlags.value), uint8(j.ReplyFlagsMask.value)),
+	}
+}
+
+type dccpJSON struct {
+	State        nameJSON[dccpState] `json:"state"`
+	Role         nameJSON[dccpRole]  `json:"role"`
+	HandshakeSeq uint64              `json:"handshake_seq,omitzero"`
+}
+
+func newDCCPJSON(p *ProtoInfoDCCP) *dccpJSON {
+	if p == nil {
+		return nil
+	}
+	return &dccpJSON{nameJSON[dccpState]{dccpState(p.State)}, nameJSON[dccpRole]{dccpRole(p.Role)}, p.HandshakeSeq}
+}
+
+func (j *dccpJSON) info() *ProtoInfoDCCP {
+	if j == nil {
+		return nil
+	}
+	return &ProtoInfoDCCP{State: uint8(j.State.value), Role: uint8(j.Role.value), HandshakeSeq: j.HandshakeSeq}
+}
+
+type sctpJSON struct {
+	State     nameJSON[SCTPState] `json:"state"`
+	OrigVTag  uint32              `json:"orig_vtag,omitzero"`
+	ReplyVTag uint32              `json:"reply_vtag,omitzero"`
+}
+
+func newSCTPJSON(p *ProtoInfoSCTP) *sctpJSON {
+	if p == nil {
+		return nil
+	}
+	return &sctpJSON{nameJSON[SCTPState]{SCTPState(p.State)}, p.VTagOriginal, p.VTagReply}
+}
+
+func (j *sctpJSON) info() *ProtoInfoSCTP {
+	if j == nil {
+		return nil
+	}
+	return &ProtoInfoSCTP{State: uint8(j.State.value), VTagOriginal: j.OrigVTag, VTagReply: j.ReplyVTag}
+}
+
+type synProxyJSON struct {
+	ISN   uint32 `json:"isn,omitzero"`
+	ITS   uint32 `json:"its,omitzero"`
+	TSOff uint32 `json:"tsoff,omitzero"`
+}
+
+type natJSON struct {
+	Source      natRangeJSON `json:"source,omitzero"`
+	Destination natRangeJSON `json:"destination,omitzero"`
+}
+
+type natRangeJSON struct {
+	MinAddr netip.Addr `json:"min_addr,omitzero"`
+	MaxAddr netip.Addr `json:"max_addr,omitzero"`
+	MinPort uint16     `json:"min_port,omitzero"`
+	MaxPort uint16     `json:"max_port,omitzero"`
+}
+
+func newNATJSON(n *NAT) *natJSON {
+	if n == nil {
+		return nil
+	}
+	return &natJSON{natRangeJSON(n.Source), natRangeJSON(n.Destination)}
+}
+
+func (j *natJSON) nat() *NAT {
+	if j == nil {
+		return nil
+	}
+	return &NAT{NATRange(j.Source), NATRange(j.Destination)}
+}
+
+type expectJSON struct {
+	ID       uint32                 `json:"id,omitzero"`
+	Timeout  uint32                 `json:"timeout,omitzero"`
+	Master   tupleJSON              `json:"master,omitzero"`
+	Tuple    tupleJSON              `json:"tuple,omitzero"`
+	Mask     tupleJSON              `json:"mask,omitzero"`
+	Zone     uint16                 `json:"zone,omitzero"`
+	Helper   string                 `json:"helper,omitzero"`
+	Function string                 `json:"function,omitzero"`
+	Flags    flagsJSON[ExpectFlags] `json:"flags,omitzero"`
+	Class    uint32                 `json:"class,omitzero"`
+	NAT      *expectNATJSON         `json:"nat,omitzero"`
+}
+
+func newExpectJSON(ex *Expect) *expectJSON {
+	j := &expectJSON{
+		ID:       ex.ID,
+		Timeout:  ex.Timeout,
+		Master:   newTupleJSON(&ex.TupleMaster),
+		Tuple:    newTupleJSON(&ex.Tuple),
+		Mask:     newTupleJSON(&ex.Mask),
+		Zone:     ex.Zone,
+		Helper:   ex.HelpName,
+		Function: ex.Function,
+		Flags:    flagsJSON[ExpectFlags]{ExpectFlags(ex.Flags)},
+		Class:    ex.Class,
+	}
+	if ex.NAT != (ExpectNAT{}) {
+		j.NAT = &expectNATJSON{replyJSON(ex.NAT.Direction), newTupleJSON(&ex.NAT.Tuple)}
+	}
+	return j
+}
+
+func (j *expectJSON) expect() Expect {
+	ex := Expect{
+		ID:          j.ID,
+		Timeout:     j.Timeout,
+		TupleMaster: j.Master.tuple(),
+		Tuple:       j.Tuple.tuple(),
+		Mask:        j.Mask.tuple(),
+		Zone:        j.Zone,
+		HelpName:    j.Helper,
+		Function:    j.Function,
+		Flags:       uint32(j.Flags.value),
+		Class:       j.Class,
+	}
+	if j.NAT != nil {
+		ex.NAT = ExpectNAT{Direction: bool(j.NAT.Direction), Tuple: j.NAT.Tuple.tuple()}
+	}
+	return ex
+}
+
+type expectNATJSON struct {
+	Direction replyJSON `json:"direction"`
+	Tuple     tupleJSON `json:"tuple,omitzero"`
+}
+
+type eventJSON struct {
+	Type   nameJSON[EventType] `json:"type"`
+	Time   time.Time           `json:"time,omitzero"`
+	NSID   *uint32             `json:"nsid,omitzero"`
+	PortID uint32              `json:"port_id,omitzero"`
+	Flow   *flowJSON           `json:"flow,omitzero"`
+	Expect *expectJSON         `json:"expect,omitzero"`
+}
+
+func newEventJSON(e *Event) *eventJSON {
+	j := &eventJSON{Type: nameJSON[EventType]{e.Type}, Time: e.Time.UTC(), PortID: e.PortID}
+	if id, ok := e.NSID.ID(); ok {
+		nsid := uint32(id)
+		j.NSID = &nsid
+	}
+	if e.Flow != nil {
+		j.Flow = newFlowJSON(e.Flow)
+		if e.ZeroMark {
+			j.Flow.Mark = &e.Flow.Mark
+		}
+	}
+	if e.Expect != nil {
+		j.Expect = newExpectJSON(e.Expect)
+	}
+	return j
+}
+
+func (j *eventJSON) event() Event {
+	e := Event{Type: j.Type.value, Time: localTime(j.Time), PortID: j.PortID}
+	if j.NSID != nil {
+		e.NSID = NSID{id: int(*j.NSID), other: true}
+	}
+	if j.Flow != nil {
+		f := j.Flow.flow()
+		e.Flow = &f
+		e.ZeroMark = j.Flow.Mark != nil && f.Mark == 0
+	}
+	if j.Expect != nil {
+		ex := j.Expect.expect()
+		e.Expect = &ex
+	}
+	return e
+}
+
+// A nameJSON is a value that is written as its name, or as a number if it has
+// none.
+type nameJSON[T named] struct{ value T }
+
+// named is a type whose values have names, which its UnmarshalText reads.
+type named interface {
+	~uint8 | ~uint32
+	// name returns the name of the value, or of the one flag; "" if it has none.
+	name() string
+}
+
+func (n nameJSON[T]) MarshalJSON() ([]byte, error) { return appendNameJSON(nil, n.value), nil }
+
+func (n *nameJSON[T]) UnmarshalJSON(b []byte) error {
+	if string(b) == "null" {
+		return nil
+	}
+	return any(&n.value).(encoding.TextUnmarshaler).UnmarshalText(bytes.Trim(withoutEscapes(b), `"`))
+}
+
+// A flagsJSON is a set of flags that is written as a list of their names.
+type flagsJSON[T named] struct{ value T }
+
+func (f flagsJSON[T]) MarshalJSON() ([]byte, error) {
+	b := append(make([]byte, 0, 64), '[')
+	for rest := f.value; rest != 0; rest &= rest - 1 {
+		if len(b) > 1 {
+			b = append(b, ',')
+		}
+		b = appendNameJSON(b, rest&-rest)
+	}
+	return append(b, ']'), nil
+}
+
+func (f *flagsJSON[T]) UnmarshalJSON(b []byte) error {
+	if string(b) == "null" {
+		return nil
+	}
+	b = withoutEscapes(b)
+	list, ok := bytes.CutPrefix(b, []byte("["))
+	if !ok {
+		return errors.New("want a list of flags")
+	}
+	list = bytes.TrimSpace(bytes.TrimSuffix(list, []byte("]")))
+	if len(list) == 0 {
+		f.value = 0
+		return nil
+	}
+	// Without the quotes it is what UnmarshalText reads.
+	return any(&f.value).(encoding.TextUnmarshaler).UnmarshalText(bytes.ReplaceAll(list, []byte(`"`), nil))
+}
+
+// appendNameJSON appends the name of v, or the number if it has none.
+func appendNameJSON[T named](b []byte, v T) []byte {
+	name := v.name()
+	if name == "" {
+		return strconv.AppendUint(b, uint64(v), 10)
+	}
+	return append(append(append(b, '"'), name...), '"')
+}
+
+// withoutEscapes returns the JSON value b, in which only characters that no name
+// has are escaped.
+func withoutEscapes(b []byte) []byte {
+	if bytes.IndexByte(b, '\\') < 0 {
+		return b
+	}
+	var v any
+	_ = json.Unmarshal(b, &v) // valid: encoding/json passed it
+	b, _ = json.Marshal(v)
+	return b
+}
+
+// A hexJSON is written as hexadecimal digits.
+type hexJSON []byte
+
+func (h hexJSON) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, h), nil }
+
+func (h *hexJSON) UnmarshalText(text []byte) (err error) {
+	*h, err = hex.AppendDecode(nil, text)
+	return err
+}
+
+// A replyJSON is a direction: true, and "reply", for the reply direction.
+type replyJSON bool
+
+func (r replyJSON) MarshalText() ([]byte, error) { return []byte(directionName(bool(r))), nil }
+
+func (r *replyJSON) UnmarshalText(text []byte) error {
+	switch string(text) {
+	case directionName(false):
+		*r = false
+	case directionName(true):
+		*r = true
+	default:
+		return errors.New(`want "orig" or "reply"`)
+	}
+	return nil
 }

@@ -3,13 +3,17 @@
 package conntrack
 
 import (
+	"bytes"
+	"encoding"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -18,6 +22,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
 	"github.com/ti-mo/conntrack/internal/nstest"
 	"github.com/ti-mo/conntrack/internal/release"
 	"github.com/ti-mo/conntrack/netfilter"
@@ -85,7 +90,7 @@ var jsonSamples = []struct {
 	{"ICMP, of the kernel", Flow{
 		TupleOrig:  Tuple{Proto: ProtoTuple{Protocol: ProtocolICMP, ICMPv4: true, ICMPType: 8, ICMPID: 1}},
 		TupleReply: Tuple{Proto: ProtoTuple{Protocol: ProtocolICMPv6, ICMPv6: true}},
-	}, `{"orig":{"protocol":"icmp","icmp":{"type":8,"code":0,"id":1}},"reply":{"protocol":"icmpv6","icmp":{"type":0,"code":0,"id":0}}}`},
+	}, `{"orig":{"protocol":"icmp","icmp":{"type":8,"code":0,"id":1}},"reply":{"protocol":"ipv6-icmp","icmp":{"type":0,"code":0,"id":0}}}`},
 	{"ICMP, of a program", Flow{
 		TupleOrig:   Tuple{Proto: ProtoTuple{Protocol: ProtocolICMP}},
 		TupleReply:  Tuple{Proto: ProtoTuple{ICMPv6: true}},
@@ -337,6 +342,18 @@ func TestJSONIgnoresWhatItDoesNotKnow(t *testing.T) {
 	}`), &f))
 	require.Equal(t, Flow{ID: 1, TupleOrig: Tuple{Proto: ProtoTuple{Protocol: ProtocolTCP}}}, f)
 
+	require.NoError(t, json.Unmarshal([]byte(`{
+		"status": [ "seen_reply" ,"\u0041SSURED",8, "0x10" ], "tcp": {"state": "\u0045STABLISHED", "orig_flags": [ ]},
+		"orig": {"protocol": "icmpv6"}, "reply": {"protocol": 58}
+	}`), &f))
+	require.Equal(t, Flow{
+		Status:     Status{StatusSeenReply | StatusAssured | StatusConfirmed | StatusSrcNAT},
+		ProtoInfo:  ProtoInfo{TCP: &ProtoInfoTCP{State: TCPStateEstablished}},
+		TupleOrig:  Tuple{Proto: ProtoTuple{Protocol: ProtocolICMPv6, ICMPv6: true}},
+		TupleReply: Tuple{Proto: ProtoTuple{Protocol: ProtocolICMPv6, ICMPv6: true}},
+	}, f)
+
+	f.ID = 1
 	require.NoError(t, json.Unmarshal([]byte(`null`), &f))
 	require.EqualValues(t, 1, f.ID)
 	require.NoError(t, f.UnmarshalJSON([]byte(` null `)))
@@ -355,22 +372,36 @@ func TestJSONErrors(t *testing.T) {
 		{`{"reply": {"protocol": "foo"}}`, `JSON field reply.protocol is "foo": unknown protocol "foo"`},
 		{`{"reply": {"protocol": 256}}`, `JSON field reply.protocol is 256: unknown protocol "256"`},
 		{`{"orig": {"src": "1.2.3"}}`, `JSON field orig.src is "1.2.3": ParseAddr("1.2.3"): IPv4 address too short`},
-		{`{"orig": {"icmp": {"v4": 1}}}`, `JSON field orig.icmp.v4 is 1: json: cannot unmarshal number into Go value of type bool`},
+		{`{"orig": {"icmp": {"v4": 1}}}`, `JSON field orig.icmp.v4 is 1: want true or false`},
 		{`{"orig": {"seq_adj": {"direction": "back"}}}`, `JSON field orig.seq_adj.direction is "back": want "orig" or "reply"`},
-		{`{"start": "today"}`, `JSON field start is "today": want a time as in RFC 3339`},
+		{`{"start": "today"}`, `JSON field start is "today": parsing time "today" as "2006-01-02T15:04:05Z07:00": cannot parse "today" as "2006"`},
 		{`{"status": "ASSURED"}`, `JSON field status is "ASSURED": want a list of flags`},
-		{`{"status": ["ASSURED", "SURE"]}`, `JSON field status is ["ASSURED", "SURE"]: unknown flag "SURE"`},
-		{`{"tcp": {"orig_flags": [256]}}`, `JSON field tcp.orig_flags is [256]: unknown flag 256`},
+		{`{"status": ["ASSURED", "SURE"]}`, `JSON field status is ["ASSURED", "SURE"]: unknown status flag " SURE"`},
+		{`{"tcp": {"orig_flags": [256]}}`, `JSON field tcp.orig_flags is [256]: unknown TCP flag "256"`},
 		{`{"tcp": {"state": "OPEN"}}`, `JSON field tcp.state is "OPEN": unknown TCP state "OPEN"`},
 		{`{"labels": "0g"}`, `JSON field labels is "0g": encoding/hex: invalid byte: U+0067 'g'`},
-		{`{"labels": 5}`, `JSON field labels is 5: json: cannot unmarshal number into Go value of type string`},
+		{`{"labels": 5}`, `JSON field labels is 5: want text`},
 		{`{"security_context": "` + strings.Repeat("x", 50) + `", "nat": "` + strings.Repeat("x", 1000) + `"}`,
 			`JSON field nat is "` + strings.Repeat("x", 59) + `: want an object`},
+		{`{"nat": {"source": {"min_addr": 5}}}`, `JSON field nat.source.min_addr is 5: want text`},
+		{`{"dccp": {"handshake_seq": -1}}`, `JSON field dccp.handshake_seq is -1: want a whole number from 0 to 18446744073709551615`},
+		{`{"orig": {"counter_direction": true}}`, `JSON field orig.counter_direction is true: want text`},
+		{`{"helper": true}`, `JSON field helper is true: want text`},
+		{`{"status": {"Value": 6}}`, `JSON field status is {"Value": 6}: want a list of flags`},
+		{`{"Status": [[]]}`, `JSON field Status is [[]]: unknown status flag "[]"`},
+		{`{"reply": {"protocol": {}}}`, `JSON field reply.protocol is {}: unknown protocol "{}"`},
 		{`{"id": "x", "use": "y"}`, `JSON field id is "x": want a whole number from 0 to 4294967295`},
 	} {
 		f := Flow{ID: 7}
 		require.EqualError(t, json.Unmarshal([]byte(test.text), &f), "conntrack: "+test.err)
 		require.Equal(t, Flow{ID: 7}, f)
+	}
+	for _, text := range []string{
+		`{"orig": {"src": "%s"}}`, `{"stop": "%s"}`, `{"id": 1%s}`, `{"labels": "x%s"}`, `{"status": ["x%s"]}`, `{"tcp": {"state": 1%s}}`, `1%s`,
+	} {
+		err := json.Unmarshal([]byte(fmt.Sprintf(text, strings.Repeat("0", 1<<20))), new(Flow))
+		require.Error(t, err)
+		require.Less(t, len(err.Error()), 400, text)
 	}
 	var e Event
 	require.EqualError(t, json.Unmarshal([]byte(`{"flow": {"orig": {"dport": true}}}`), &e),
@@ -381,7 +412,36 @@ func TestJSONErrors(t *testing.T) {
 	require.Error(t, e.UnmarshalJSON([]byte(`{`)))
 
 	_, err := json.Marshal(Flow{Timestamp: Timestamp{Stop: time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)}})
-	require.ErrorContains(t, err, "conntrack: JSON field stop is 10000-01-01")
+	require.ErrorContains(t, err, "year outside of range [0,9999]")
+}
+
+// TestJSONOfV050 reads what v0.5.0 wrote of these values: encoding/json made its
+// own of them, with other names. It must not be taken for a flow without fields.
+func TestJSONOfV050(t *testing.T) {
+	t.Parallel()
+	const (
+		times    = `"Timestamp":{"Start":"0001-01-01T00:00:00Z","Stop":"0001-01-01T00:00:00Z"}`
+		tuple    = `{"IP":{"SourceAddress":"","DestinationAddress":""},"Proto":{"Protocol":0,"SourcePort":0,"DestinationPort":0,"ICMPv4":false,"ICMPv6":false,"ICMPID":0,"ICMPType":0,"ICMPCode":0},"Zone":0}`
+		counters = `"CountersOrig":{"Direction":false,"Packets":0,"Bytes":0},"CountersReply":{"Direction":false,"Packets":0,"Bytes":0}`
+		adjusts  = `"SeqAdjOrig":{"Direction":false,"Position":0,"OffsetBefore":0,"OffsetAfter":0},"SeqAdjReply":{"Direction":false,"Position":0,"OffsetBefore":0,"OffsetAfter":0}`
+		flow     = `{"ID":0,"Timeout":0,` + times + `,"Status":{"Value":0},"ProtoInfo":{"TCP":null,"DCCP":null,"SCTP":null},"Helper":{"Name":"","Info":null},"Zone":0,` +
+			counters + `,"SecurityContext":"","TupleOrig":` + tuple + `,"TupleReply":` + tuple + `,"TupleMaster":` + tuple + `,` + adjusts +
+			`,"Labels":null,"LabelsMask":null,"Mark":0,"Use":0,"SynProxy":{"ISN":0,"ITS":0,"TSOff":0}}`
+		expect = `{"ID":0,"Timeout":0,"TupleMaster":` + tuple + `,"Tuple":` + tuple + `,"Mask":` + tuple +
+			`,"Zone":0,"HelpName":"","Function":"","Flags":0,"Class":0,"NAT":{"Direction":false,"Tuple":` + tuple + `}}`
+	)
+	require.EqualError(t, json.Unmarshal([]byte(flow), new(Flow)),
+		`conntrack: JSON field Status is {"Value":0}: want a list of flags`)
+	require.EqualError(t, json.Unmarshal([]byte(expect), new(Expect)),
+		`conntrack: JSON field Flags is 0: want a list of flags`)
+	require.EqualError(t, json.Unmarshal([]byte(`{"Type":1,"Flow":`+flow+`,"Expect":null}`), new(Event)),
+		`conntrack: JSON field Flow.Status is {"Value":0}: want a list of flags`)
+	require.EqualError(t, json.Unmarshal([]byte(`{"Type":4,"Flow":null,"Expect":`+expect+`}`), new(Event)),
+		`conntrack: JSON field Expect.Flags is 0: want a list of flags`)
+
+	var e Event
+	require.NoError(t, json.Unmarshal([]byte(`{"Type":3,"Flow":null,"Expect":null}`), &e))
+	require.Equal(t, Event{Type: EventDestroy}, e)
 }
 
 // TestJSONReadsOnly asserts, with the race detector, that writing a value as JSON
@@ -421,20 +481,176 @@ func fuzzJSON[T any](t *testing.T, b []byte) {
 }
 
 func BenchmarkJSON(b *testing.B) {
-	f := jsonSamples[1].value
-	text, err := json.Marshal(f)
+	v, err := flowKind.decode(newestGolden(b, "flow-tcp-ipv4"))
 	require.NoError(b, err)
-	b.Run("marshal", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			_, _ = json.Marshal(f)
+	tcp := *v.(*Flow)
+	tcp.Timestamp.Start = time.Unix(1763877154, 626226850)
+	tcp.CountersOrig = Counter{Packets: 3, Bytes: 164}
+	tcp.CountersReply = Counter{Direction: true, Packets: 2, Bytes: 112}
+	benchmarkJSON(b, "tcp", tcp)
+	benchmarkJSON(b, "every field", jsonSamples[1].value.(Flow))
+}
+
+func benchmarkJSON(b *testing.B, name string, f Flow) {
+	text, err := f.MarshalJSON()
+	require.NoError(b, err)
+	var read Flow
+	for _, method := range []struct {
+		name string
+		call func() error
+	}{
+		{"MarshalJSON", func() error { _, err := f.MarshalJSON(); return err }},
+		{"json.Marshal", func() error { _, err := json.Marshal(&f); return err }},
+		{"UnmarshalJSON", func() error { return read.UnmarshalJSON(text) }},
+		{"json.Unmarshal", func() error { return json.Unmarshal(text, &read) }},
+	} {
+		b.Run(name+"/"+method.name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := method.call(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// logged returns what a handler of slog writes of v, without the time.
+func logged(v any, handler func(*bytes.Buffer, *slog.HandlerOptions) slog.Handler) string {
+	var b bytes.Buffer
+	slog.New(handler(&b, &slog.HandlerOptions{
+		ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
+			if len(groups) == 0 && a.Key != "v" {
+				return slog.Attr{}
+			}
+			return a
+		},
+	})).Info("", "v", v)
+	return strings.TrimSpace(b.String())
+}
+
+func loggedText(v any) string {
+	return logged(v, func(b *bytes.Buffer, o *slog.HandlerOptions) slog.Handler { return slog.NewTextHandler(b, o) })
+}
+
+func loggedJSON(v any) string {
+	return logged(v, func(b *bytes.Buffer, o *slog.HandlerOptions) slog.Handler { return slog.NewJSONHandler(b, o) })
+}
+
+func TestLog(t *testing.T) {
+	t.Parallel()
+	same := NewFlow(ProtocolUDP, StatusSeenReply, client4.Addr(), server4.Addr(), 40000, 53, 30, 0xff)
+	nat := Flow{
+		Status:    Status{StatusAssured | 1<<20},
+		Timestamp: Timestamp{Start: at("2026-11-23T05:52:34.5Z"), Stop: at("2026-11-23T05:52:35Z")},
+		ProtoInfo: ProtoInfo{TCP: &ProtoInfoTCP{State: TCPStateEstablished}},
+		TupleOrig: ends(ProtocolTCP, client4, server4), TupleReply: ends(ProtocolTCP, other4, client4),
+		CountersOrig: Counter{Packets: 3, Bytes: 164}, CountersReply: Counter{Direction: true},
+		Zone: 7, Helper: Helper{Name: "ftp"}, ID: 1, Use: 1,
+	}
+	echo := Tuple{Proto: ProtoTuple{Protocol: ProtocolICMP, ICMPv4: true, ICMPType: 8, ICMPID: 1}, Zone: 5}
+	expect := Expect{
+		ID: 1, Timeout: 2, Zone: 3, HelpName: "ftp", Flags: ExpectPermanent,
+		TupleMaster: ends(ProtocolTCP, client4, server4), Tuple: ends(253, client6, server6),
+	}
+	for _, test := range []struct {
+		name string
+		v    any
+		text string
+		json string
+	}{
+		{"nothing", Flow{}, ``, `{}`},
+		{"not translated", same,
+			`v.status=[SEEN_REPLY] v.timeout=30 v.orig.protocol=udp v.orig.src=127.0.0.2 v.orig.sport=40000 v.orig.dst=127.0.0.1 v.orig.dport=53 v.mark=255`,
+			`{"v":{"status":["SEEN_REPLY"],"timeout":30,"orig":{"protocol":"udp","src":"127.0.0.2","sport":40000,"dst":"127.0.0.1","dport":53},"mark":255}}`},
+		{"translated", nat,
+			`v.id=1 v.status="[ASSURED 1048576]" v.start=2026-11-23T05:52:34.500Z v.stop=2026-11-23T05:52:35.000Z v.tcp.state=ESTABLISHED ` +
+				`v.orig.protocol=tcp v.orig.src=127.0.0.2 v.orig.sport=40000 v.orig.dst=127.0.0.1 v.orig.dport=8080 v.orig.packets=3 v.orig.bytes=164 ` +
+				`v.reply.protocol=tcp v.reply.src=127.0.0.100 v.reply.sport=9090 v.reply.dst=127.0.0.2 v.reply.dport=40000 v.reply.packets=0 v.reply.bytes=0 ` +
+				`v.zone=7 v.helper=ftp`,
+			`{"v":{"id":1,"status":["ASSURED",1048576],"start":"2026-11-23T05:52:34.5Z","stop":"2026-11-23T05:52:35Z","tcp":{"state":"ESTABLISHED"},` +
+				`"orig":{"protocol":"tcp","src":"127.0.0.2","sport":40000,"dst":"127.0.0.1","dport":8080,"packets":3,"bytes":164},` +
+				`"reply":{"protocol":"tcp","src":"127.0.0.100","sport":9090,"dst":"127.0.0.2","dport":40000,"packets":0,"bytes":0},` +
+				`"zone":7,"helper":"ftp"}}`},
+		{"ICMP", Flow{TupleOrig: echo, TupleReply: echo.Reverse()},
+			`v.orig.protocol=icmp v.orig.icmp.type=8 v.orig.icmp.code=0 v.orig.icmp.id=1 v.orig.zone=5`,
+			`{"v":{"orig":{"protocol":"icmp","icmp":{"type":8,"code":0,"id":1},"zone":5}}}`},
+		{"SCTP", Flow{ProtoInfo: ProtoInfo{SCTP: new(ProtoInfoSCTP)}}, `v.sctp.state=NONE`, `{"v":{"sctp":{"state":"NONE"}}}`},
+		{"DCCP", Flow{ProtoInfo: ProtoInfo{DCCP: &ProtoInfoDCCP{State: 99}}}, `v.dccp.state=99`, `{"v":{"dccp":{"state":99}}}`},
+		{"expectation", expect,
+			`v.id=1 v.timeout=2 v.master.protocol=tcp v.master.src=127.0.0.2 v.master.sport=40000 v.master.dst=127.0.0.1 v.master.dport=8080 ` +
+				`v.tuple.protocol=253 v.tuple.src=fd00::1 v.tuple.sport=40000 v.tuple.dst=::1 v.tuple.dport=8080 v.zone=3 v.helper=ftp v.flags=[PERMANENT]`,
+			`{"v":{"id":1,"timeout":2,"master":{"protocol":"tcp","src":"127.0.0.2","sport":40000,"dst":"127.0.0.1","dport":8080},` +
+				`"tuple":{"protocol":253,"src":"fd00::1","sport":40000,"dst":"::1","dport":8080},"zone":3,"helper":"ftp","flags":["PERMANENT"]}}`},
+		{"pointer", &Flow{ID: 5}, `v.id=5`, `{"v":{"id":5}}`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			require.Equal(t, test.text, loggedText(test.v))
+			require.Equal(t, test.json, loggedJSON(test.v))
+		})
+	}
+}
+
+// TestLogNil asserts that a program survives a nil Flow in its log.
+func TestLogNil(t *testing.T) {
+	t.Parallel()
+	require.NotPanics(t, func() { loggedText((*Flow)(nil)) })
+	require.NotPanics(t, func() { loggedJSON((*Expect)(nil)) })
+}
+
+// TestLogEvent asserts that an event is logged as its String, and as its JSON in
+// JSON.
+func TestLogEvent(t *testing.T) {
+	t.Parallel()
+	e := Event{Type: EventDestroy, Flow: &Flow{Mark: 1}, NSID: NSID{other: true}, PortID: 9}
+	const eventJSON = `{"v":{"type":"destroy","nsid":0,"port_id":9,"flow":{"mark":1}}}`
+	for _, v := range []any{e, &e} {
+		require.Equal(t, "v="+strconv.Quote(e.String()), loggedText(v))
+		require.JSONEq(t, eventJSON, loggedJSON(v))
+		require.Equal(t, e.String(), fmt.Sprint(v))
+		require.NotImplements(t, (*slog.LogValuer)(nil), v)
+		require.NotImplements(t, (*encoding.TextMarshaler)(nil), v)
+	}
+}
+
+// TestLogNamesAreThoseOfJSON asserts that what is logged of a value is in its
+// JSON too, under the same names.
+func TestLogNamesAreThoseOfJSON(t *testing.T) {
+	t.Parallel()
+	var values []any
+	for _, s := range jsonSamples {
+		if v, ok := s.value.(slog.LogValuer); ok {
+			values = append(values, v)
 		}
-	})
-	b.Run("unmarshal", func(b *testing.B) {
-		b.ReportAllocs()
-		var f Flow
-		for b.Loop() {
-			_ = json.Unmarshal(text, &f)
+	}
+	for _, file := range goldenFiles(t) {
+		r := readRecord(t, file)
+		v, err := kindOf(r.Type).decode(r.message(t))
+		require.NoError(t, err)
+		if _, ok := v.(slog.LogValuer); ok {
+			values = append(values, v)
 		}
-	})
+	}
+	for _, v := range values {
+		b, err := json.Marshal(v)
+		require.NoError(t, err)
+		var log struct{ V map[string]any }
+		require.NoError(t, json.Unmarshal([]byte(loggedJSON(v)), &log))
+		var whole map[string]any
+		require.NoError(t, json.Unmarshal(b, &whole))
+		requireWithin(t, whole, log.V)
+	}
+}
+
+// requireWithin asserts that all that part has is in whole.
+func requireWithin(t *testing.T, whole, part map[string]any) {
+	t.Helper()
+	for name, v := range part {
+		if fields, ok := v.(map[string]any); ok {
+			require.IsType(t, fields, whole[name], name)
+			requireWithin(t, whole[name].(map[string]any), fields)
+			continue
+		}
+		require.True(t, reflect.DeepEqual(whole[name], v), "%s: %v in JSON, %v in the log", name, whole[name], v)
+	}
 }

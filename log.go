@@ -5,20 +5,22 @@ import (
 	"time"
 )
 
-// LogValue returns what a log should say of f, as a group of attributes: of what
-// [Flow.MarshalJSON] writes, with the same names and values, these:
+// LogValue returns what a log should say of f, as a group of attributes. They are
+// among those of [Flow.MarshalJSON], with the same names and values:
 //
-//	status, timeout, start, stop
-//	tcp.state, dccp.state, sctp.state
+//	id, status, timeout, start, stop
+//	tcp.state, sctp.state, dccp.state
 //	orig.protocol, orig.src, orig.sport, orig.dst, orig.dport, orig.icmp, orig.zone
 //	orig.packets, orig.bytes, reply.packets, reply.bytes
-//	reply.zone, if it is not that of orig; all of reply's tuple, if it is not orig turned round
+//	reply.zone, if it is not that of orig; all of reply's tuple, if it is not orig reversed
 //	zone, mark, helper
 //
-// As there, what is zero is left out.
+// What is zero is left out, as there. A nil *Flow has none: package slog logs that
+// LogValue panicked, and goes on.
 func (f Flow) LogValue() slog.Value {
 	var a logAttrs
-	a.flags("status", flagList(f.Status.Value, statusNames))
+	a.number("id", uint64(f.ID))
+	a.flags("status", logFlags(f.Status.Value))
 	a.number("timeout", uint64(f.Timeout))
 	a.time("start", f.Timestamp.Start)
 	a.time("stop", f.Timestamp.Stop)
@@ -26,7 +28,7 @@ func (f Flow) LogValue() slog.Value {
 	case p.TCP != nil:
 		a.group("tcp", logState(TCPState(p.TCP.State)))
 	case p.DCCP != nil:
-		a.group("dccp", logState(DCCPState(p.DCCP.State)))
+		a.group("dccp", logState(dccpState(p.DCCP.State)))
 	case p.SCTP != nil:
 		a.group("sctp", logState(SCTPState(p.SCTP.State)))
 	}
@@ -57,45 +59,26 @@ func (f *Flow) logReply() (a logAttrs) {
 	return a
 }
 
-// LogValue returns what a log should say of ex, as a group of attributes: of what
-// [Expect.MarshalJSON] writes, with the same names and values, these:
+// LogValue returns what a log should say of ex, as a group of attributes. They are
+// among those of [Expect.MarshalJSON], with the same names and values:
 //
-//	timeout, master, tuple, zone, helper, flags
+//	id, timeout, master, tuple, zone, helper, flags
 func (ex Expect) LogValue() slog.Value {
 	var a logAttrs
+	a.number("id", uint64(ex.ID))
 	a.number("timeout", uint64(ex.Timeout))
 	a.group("master", ex.TupleMaster.logAttrs())
 	a.group("tuple", ex.Tuple.logAttrs())
 	a.number("zone", uint64(ex.Zone))
 	a.text("helper", ex.HelpName)
-	a.flags("flags", flagList(ex.Flags, expectFlagNames))
-	return slog.GroupValue(a...)
-}
-
-// LogValue returns what a log should say of e, as a group of attributes with the
-// names and values that [Event.MarshalJSON] writes: type, time, nsid, port_id,
-// flow and expect. The latter two are the groups of [Flow.LogValue] and
-// [Expect.LogValue].
-func (e Event) LogValue() slog.Value {
-	a := logAttrs{slog.Any("type", nameOrNumber(eventName(e.Type)))}
-	a.time("time", e.Time)
-	if id, ok := e.NSID.ID(); ok {
-		a = append(a, slog.Int("nsid", id))
-	}
-	a.number("port_id", uint64(e.PortID))
-	if e.Flow != nil {
-		a = append(a, slog.Any("flow", e.Flow))
-	}
-	if e.Expect != nil {
-		a = append(a, slog.Any("expect", e.Expect))
-	}
+	a.flags("flags", logFlags(ExpectFlags(ex.Flags)))
 	return slog.GroupValue(a...)
 }
 
 func (t *Tuple) logAttrs() (a logAttrs) {
 	p := &t.Proto
 	if p.Protocol != 0 {
-		a = append(a, slog.Any("protocol", nameOrNumber(Protocol(p.Protocol))))
+		a = append(a, slog.Any("protocol", logName(Protocol(p.Protocol))))
 	}
 	if addr := t.IP.SourceAddress; addr.IsValid() {
 		a = append(a, slog.Any("src", addr))
@@ -119,8 +102,22 @@ func (t *Tuple) logAttrs() (a logAttrs) {
 // logAttrs are attributes. Its methods, but for counter, add what is not zero.
 type logAttrs []slog.Attr
 
-func logState[E namedNumber](state E) logAttrs {
-	return logAttrs{slog.Any("state", nameOrNumber(state))}
+func logState[T named](state T) logAttrs { return logAttrs{slog.Any("state", logName(state))} }
+
+// logName returns the name of v, or the number if it has none.
+func logName[T named](v T) any {
+	if name := v.name(); name != "" {
+		return name
+	}
+	return uint64(v)
+}
+
+// logFlags returns the list of flags as JSON has it.
+func logFlags[T named](flags T) (list []any) {
+	for rest := flags; rest != 0; rest &= rest - 1 {
+		list = append(list, logName(rest&-rest))
+	}
+	return list
 }
 
 func (a *logAttrs) counter(c *Counter) {

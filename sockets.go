@@ -2,7 +2,6 @@ package conntrack
 
 import (
 	"errors"
-	"io/fs"
 	"slices"
 	"sync"
 
@@ -28,7 +27,7 @@ func (s *sockets) get() (*nfnl.Conn, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return nil, fs.ErrClosed
+		return nil, nfnl.ErrClosed
 	}
 	if n := len(s.idle); n > 0 {
 		c := s.idle[n-1]
@@ -62,6 +61,10 @@ func (s *sockets) drop(c *nfnl.Conn) {
 	s.mu.Unlock()
 	_ = c.Close()
 }
+
+// Foreign returns how many messages the Conn has ignored since they came from other
+// programs than the kernel. Any process with CAP_NET_ADMIN can send some.
+func (c *Conn) Foreign() uint64 { return c.sockets.request.Foreign() }
 
 // each calls fn for all sockets and returns the first error.
 func (s *sockets) each(fn func(*nfnl.Conn) error) error {

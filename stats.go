@@ -1,6 +1,10 @@
 package conntrack
 
-import "github.com/ti-mo/conntrack/internal/nfnl"
+import (
+	"context"
+
+	"github.com/ti-mo/conntrack/internal/nfnl"
+)
 
 // Stats are the counters of one CPU, of what happened in the network namespace
 // since it was made (struct ip_conntrack_stat, Linux 3.6). They wrap round.
@@ -108,4 +112,57 @@ func (s *StatsGlobal) unmarshal(b []byte) error {
 		}
 	}
 	return d.Err(ctaStatsGlobalNames)
+}
+
+// Stats returns the counters of each CPU.
+func (c *Conn) Stats() ([]Stats, error) {
+	h := nfnl.Header{SubsystemID: nfnl.NFSubsysCTNetlink, MessageType: ctGetStatsCPU}
+	return dumpAll(c, "get statistics", h, func(s *Stats, m nfnl.Message) error {
+		s.CPUID = m.ResourceID
+		return s.unmarshal(m.Attributes)
+	})
+}
+
+// StatsExpect returns the counters of each CPU for expectations.
+func (c *Conn) StatsExpect() ([]StatsExpect, error) {
+	h := nfnl.Header{SubsystemID: nfnl.NFSubsysCTNetlinkExp, MessageType: expGetStatsCPU}
+	return dumpAll(c, "get expectation statistics", h, func(s *StatsExpect, m nfnl.Message) error {
+		s.CPUID = m.ResourceID
+		return s.unmarshal(m.Attributes)
+	})
+}
+
+// dumpAll returns the entries of a short dump.
+func dumpAll[T any](c *Conn, name string, h nfnl.Header, decode func(*T, nfnl.Message) error) ([]T, error) {
+	r := dumpRequest(h)
+	defer r.free()
+	var all []T
+	err := stream(context.Background(), c, r, decode, func(entry T, _ error) bool {
+		all = append(all, entry)
+		return true
+	})
+	if err != nil {
+		return nil, tableError(name, err)
+	}
+	return all, nil
+}
+
+// StatsGlobal returns how full the table is.
+func (c *Conn) StatsGlobal() (StatsGlobal, error) {
+	s, err := c.statsGlobal()
+	return s, tableError("get global statistics", err)
+}
+
+func (c *Conn) statsGlobal() (StatsGlobal, error) {
+	r := newRequest()
+	defer r.free()
+	r.enc.Message(nfnl.Header{
+		SubsystemID: nfnl.NFSubsysCTNetlink,
+		MessageType: ctGetStats,
+	})
+	var s StatsGlobal
+	err := c.sockets.request.Do(&r.enc, func(m nfnl.Message) error {
+		return s.unmarshal(m.Attributes)
+	})
+	return s, err
 }

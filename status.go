@@ -1,5 +1,11 @@
 package conntrack
 
+import (
+	"fmt"
+	"math/bits"
+	"strings"
+)
+
 // Status is what the kernel knows about a flow's stage and treatment, as a set
 // of flags (enum ip_conntrack_status, linux/netfilter/nf_conntrack_common.h).
 type Status struct {
@@ -88,16 +94,17 @@ var statusNames = []string{
 
 // String returns the names of the flags that are set, such as
 // SEEN_REPLY|ASSURED, or NONE.
-func (s Status) String() string { return s.Value.String() }
+func (s Status) String() string { return flagNames(s.Value) }
 
-// String returns the names of the flags that are set, such as
-// SEEN_REPLY|ASSURED, or NONE.
-func (f StatusFlag) String() string { return flagNames(statusNames, f) }
+func (f StatusFlag) name() string { return flagName(statusNames, f) }
 
-// ParseStatus returns the flags of those names, or numbers, which | or , stands
-// between. NONE is the name of no flag. The case does not matter.
-func ParseStatus(s string) (StatusFlag, error) {
-	return parseFlags[StatusFlag]("status flag", statusNames, s)
+// MarshalText returns the names of the flags that are set, as [Status.String] does.
+func (f StatusFlag) MarshalText() ([]byte, error) { return []byte(flagNames(f)), nil }
+
+// UnmarshalText sets f to the flags with those names, in any case, or numbers,
+// separated by | or a comma. NONE is no flag.
+func (f *StatusFlag) UnmarshalText(text []byte) error {
+	return parseFlags(f, "status flag", statusNames, text)
 }
 
 func (s Status) has(f StatusFlag) bool { return s.Value&f != 0 }
@@ -146,3 +153,101 @@ func (s Status) Offload() bool { return s.has(StatusOffload) }
 
 // HWOffload reports whether StatusHWOffload is set.
 func (s Status) HWOffload() bool { return s.has(StatusHWOffload) }
+
+// The flags of an expectation (linux/netfilter/nf_conntrack_common.h).
+const (
+	// ExpectPermanent: it stays when a packet has fulfilled it, until its time is
+	// over (NF_CT_EXPECT_PERMANENT).
+	ExpectPermanent = 1
+	// ExpectInactive: packets do not fulfil it (NF_CT_EXPECT_INACTIVE).
+	ExpectInactive = 2
+	// ExpectUserSpace: a helper in user space made it
+	// (NF_CT_EXPECT_USERSPACE). It cannot be set.
+	ExpectUserSpace = 4
+)
+
+// ExpectFlags are the flags of an expectation, as in Expect.Flags.
+type ExpectFlags uint32
+
+var expectFlagNames = []string{"PERMANENT", "INACTIVE", "USERSPACE"}
+
+// String returns the names of the flags that are set, such as
+// PERMANENT|INACTIVE, or NONE.
+func (f ExpectFlags) String() string { return flagNames(f) }
+
+func (f ExpectFlags) name() string { return flagName(expectFlagNames, f) }
+
+// MarshalText returns the text of String.
+func (f ExpectFlags) MarshalText() ([]byte, error) { return []byte(f.String()), nil }
+
+// UnmarshalText sets f to the flags with those names, as [StatusFlag.UnmarshalText]
+// does.
+func (f *ExpectFlags) UnmarshalText(text []byte) error {
+	return parseFlags(f, "expectation flag", expectFlagNames, text)
+}
+
+// flagName returns the name of one flag, or "" if it has none.
+func flagName[T ~uint8 | ~uint32](names []string, flag T) string {
+	if bit := bits.TrailingZeros32(uint32(flag)); bit < len(names) {
+		return names[bit]
+	}
+	return ""
+}
+
+// flagNames returns the names of flags, or their numbers where they have none.
+func flagNames[T named](flags T) string {
+	if flags == 0 {
+		return "NONE"
+	}
+	if name := flags.name(); name != "" && flags&(flags-1) == 0 {
+		return name
+	}
+	var b []byte
+	for rest := flags; rest != 0; rest &= rest - 1 {
+		if len(b) > 0 {
+			b = append(b, '|')
+		}
+		if name := (rest & -rest).name(); name != "" {
+			b = append(b, name...)
+		} else {
+			b = fmt.Appendf(b, "%#x", uint32(rest&-rest))
+		}
+	}
+	return string(b)
+}
+
+// parseFlags sets flags to those that flagNames returned the names of.
+func parseFlags[T ~uint8 | ~uint32](flags *T, kind string, names []string, text []byte) error {
+	var set T
+	rest := string(text)
+	for more := !equalFold("NONE", rest); more; {
+		var name string
+		name, rest, more = cutFlag(rest)
+		flag, err := parseFlag[T](names, strings.TrimSpace(name))
+		if err != nil {
+			return fmt.Errorf("unknown %s %.60q", kind, name)
+		}
+		set |= flag
+	}
+	*flags = set
+	return nil
+}
+
+// cutFlag returns what stands before and behind the first | or comma.
+func cutFlag(s string) (name, rest string, more bool) {
+	end := strings.IndexAny(s, "|,")
+	if end < 0 {
+		return s, "", false
+	}
+	return s[:end], s[end+1:], true
+}
+
+func parseFlag[T ~uint8 | ~uint32](names []string, s string) (T, error) {
+	for bit, name := range names {
+		if equalFold(name, s) {
+			return 1 << bit, nil
+		}
+	}
+	v, err := parseNumber(s, bits.Len32(uint32(^T(0))))
+	return T(v), err
+}

@@ -1,10 +1,13 @@
 package conntrack
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"strconv"
+	"strings"
 )
 
 func directionName(reply bool) string {
@@ -14,31 +17,164 @@ func directionName(reply bool) string {
 	return "orig"
 }
 
+// String returns f as one line for people and logs: its original direction, the
+// state, the status, the seconds until it expires, what NAT makes of it, its
+// counters, its mark and its zone, as far as there are any:
+//
+//	tcp 192.0.2.1:40000 > 192.0.2.2:443 ESTABLISHED SEEN_REPLY|ASSURED 300s
+//
+// The package cttext prints the lines of conntrack(8).
+func (f Flow) String() string {
+	b := fmt.Appendf(nil, "%s ", f.TupleOrig.FiveTuple())
+	if state := f.State(); state != "" {
+		b = fmt.Appendf(b, "%s ", state)
+	}
+	b = fmt.Appendf(b, "%s %ds", f.Status, f.Timeout)
+	if f.Translated() {
+		b = fmt.Appendf(b, " translated to %s > %s", f.MappedClient(), f.Server())
+	}
+	if f.Counted() {
+		b = fmt.Appendf(b, " %d+%d packets %d+%d bytes",
+			f.CountersOrig.Packets, f.CountersReply.Packets, f.CountersOrig.Bytes, f.CountersReply.Bytes)
+	}
+	if f.Mark != 0 {
+		b = fmt.Appendf(b, " mark %#x", f.Mark)
+	}
+	if zone := f.zone(); zone != 0 {
+		b = fmt.Appendf(b, " zone %d", zone)
+	}
+	return string(b)
+}
+
+// String returns ex as one line for people and logs: what is expected, the
+// helper, the seconds until it expires, its flags if it has any, and its master.
+func (ex Expect) String() string {
+	b := fmt.Appendf(nil, "%s %s %ds", ex.Tuple.FiveTuple(), ex.HelpName, ex.Timeout)
+	if ex.Flags != 0 {
+		b = fmt.Appendf(b, " %s", ExpectFlags(ex.Flags))
+	}
+	return string(fmt.Appendf(b, " by %s", ex.TupleMaster.FiveTuple()))
+}
+
 // The texts below are those of v0.5.0, which programs' logs are searched for.
 
 // String returns the tuple as <tcp, Src: 1.2.3.4:54321, Dst: [fe80::1]:80>. A
 // missing address is "invalid IP".
 func (t Tuple) String() string {
-	return fmt.Sprintf("<%s, Src: %s, Dst: %s>", tupleProtocol(t.Proto.Protocol),
-		hostPort(t.IP.SourceAddress, t.Proto.SourcePort),
-		hostPort(t.IP.DestinationAddress, t.Proto.DestinationPort))
+	return fmt.Sprintf("<%s, Src: %s, Dst: %s>",
+		Protocol(t.Proto.Protocol), endText(t.Source()), endText(t.Destination()))
 }
 
-// tupleProtocol returns the name that Tuple.String has for a protocol.
-func tupleProtocol(p uint8) string {
-	switch p {
-	case ProtocolICMPv6:
-		return "ipv6-icmp"
-	case 94:
-		return "ipip"
-	case 115:
-		return "l2tp"
+// MarshalText returns t as the text of its FiveTuple, and its zone if it has one:
+// udp 192.0.2.1:5353 > 192.0.2.2:53 zone 7.
+func (t Tuple) MarshalText() ([]byte, error) {
+	text := t.FiveTuple().String()
+	if t.Zone != 0 {
+		text += zoneWord + strconv.Itoa(int(t.Zone))
 	}
-	return Protocol(p).String()
+	return []byte(text), nil
 }
 
-func hostPort(addr netip.Addr, port uint16) string {
-	return net.JoinHostPort(addr.String(), strconv.Itoa(int(port)))
+// UnmarshalText sets t to the tuple that MarshalText wrote. It restores all fields
+// of a tuple that came from the kernel.
+func (t *Tuple) UnmarshalText(text []byte) error {
+	fiveTuple, zone, zoned := strings.Cut(string(text), zoneWord)
+	var k FiveTuple
+	if err := k.UnmarshalText([]byte(fiveTuple)); err != nil {
+		return err
+	}
+	read := k.Tuple()
+	if zoned {
+		n, err := parseNumber(zone, 16)
+		if err != nil {
+			return fmt.Errorf("%.20q is no zone", zone)
+		}
+		read.Zone = uint16(n)
+	}
+	*t = read
+	return nil
+}
+
+const zoneWord = " zone "
+
+// String returns k as tcp 192.0.2.1:40000 > 192.0.2.2:443, or as
+// icmp 192.0.2.1 > 192.0.2.2 type 8 code 0 id 4660.
+func (k FiveTuple) String() string {
+	if k.isICMP() {
+		typeCode := k.Destination.Port()
+		return fmt.Sprintf("%s %s > %s type %d code %d id %d", k.Protocol,
+			k.Source.Addr(), k.Destination.Addr(), typeCode>>8, typeCode&0xff, k.Source.Port())
+	}
+	return fmt.Sprintf("%s %s > %s", k.Protocol, endText(k.Source), endText(k.Destination))
+}
+
+// MarshalText returns the text of String.
+func (k FiveTuple) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
+// UnmarshalText sets k to the five-tuple that MarshalText wrote.
+func (k *FiveTuple) UnmarshalText(text []byte) error {
+	var read FiveTuple
+	if err := read.parse(string(text)); err != nil {
+		return fmt.Errorf("%.100q is no five-tuple: %.150w", text, err)
+	}
+	*k = read
+	return nil
+}
+
+func (k *FiveTuple) parse(text string) error {
+	protocol, ends, _ := strings.Cut(text, " ")
+	if err := k.Protocol.UnmarshalText([]byte(protocol)); err != nil {
+		return err
+	}
+	source, destination, found := strings.Cut(ends, " > ")
+	if !found {
+		return errors.New("it has no > between two ends")
+	}
+	if k.isICMP() {
+		return k.parseICMP(source, destination)
+	}
+	var badSource, badDestination error
+	k.Source, badSource = parseEnd(source)
+	k.Destination, badDestination = parseEnd(destination)
+	return cmp.Or(badSource, badDestination)
+}
+
+// parseICMP reads what String has instead of ports.
+func (k *FiveTuple) parseICMP(source, destination string) error {
+	destination, message, _ := strings.Cut(destination, " type ")
+	typ, message, _ := strings.Cut(message, " code ")
+	code, id, _ := strings.Cut(message, " id ")
+	src, badSource := parseAddr(source)
+	dst, badDestination := parseAddr(destination)
+	typNumber, badType := parseNumber(typ, 8)
+	codeNumber, badCode := parseNumber(code, 8)
+	idNumber, badID := parseNumber(id, 16)
+	k.Source = netip.AddrPortFrom(src, uint16(idNumber))
+	k.Destination = netip.AddrPortFrom(dst, uint16(typNumber<<8|codeNumber))
+	return cmp.Or(badSource, badDestination, badType, badCode, badID)
+}
+
+// endText returns one end of a tuple as 192.0.2.1:443 or [fd00::1]:443, and without
+// an address, as v0.5.0 did, as invalid IP:443.
+func endText(end netip.AddrPort) string {
+	return net.JoinHostPort(end.Addr().String(), strconv.Itoa(int(end.Port())))
+}
+
+// parseEnd is the inverse of endText.
+func parseEnd(s string) (netip.AddrPort, error) {
+	port, invalid := strings.CutPrefix(s, netip.Addr{}.String()+":")
+	if !invalid {
+		return netip.ParseAddrPort(s)
+	}
+	n, err := parseNumber(port, 16)
+	return netip.AddrPortFrom(netip.Addr{}, uint16(n)), err
+}
+
+func parseAddr(s string) (netip.Addr, error) {
+	if s == (netip.Addr{}).String() {
+		return netip.Addr{}, nil
+	}
+	return netip.ParseAddr(s)
 }
 
 // String returns the counter as [orig: 1 pkts/42 B].

@@ -20,14 +20,12 @@ type Tuple struct {
 	Zone uint16
 }
 
-// NewTuple returns the tuple of packets from src to dst. IPv4-mapped IPv6
-// addresses become IPv4, and zones of addresses are left out: the kernel knows
+// NewTuple returns the tuple of packets from src to dst. Two IPv4-mapped IPv6
+// addresses become IPv4, and zones of addresses are left out: the kernel has
 // neither. For ICMP and ICMPv6 the ports stand for what they do in a [FiveTuple].
 func NewTuple(proto Protocol, src, dst netip.AddrPort) Tuple {
-	t := Tuple{IP: IPTuple{
-		SourceAddress:      src.Addr().Unmap().WithZone(""),
-		DestinationAddress: dst.Addr().Unmap().WithZone(""),
-	}}
+	ip := IPTuple{SourceAddress: src.Addr().WithZone(""), DestinationAddress: dst.Addr().WithZone("")}
+	t := Tuple{IP: ip.unmapped()}
 	p := &t.Proto
 	p.setProtocol(uint8(proto))
 	if p.isICMP() {

@@ -246,12 +246,6 @@ func supportsFilters() (bool, error) {
 		return false, err
 	}
 	defer c.Close()
-	for _, f := range []conntrack.Feature{
-		conntrack.FeatureFilterTuple, conntrack.FeatureFlushTuple, conntrack.FeatureFlushFamily,
-	} {
-		if has, err := c.HasFeature(f); err != nil || !has {
-			return false, err
-		}
-	}
-	return true, nil
+	dump, flush, err := c.KernelFilters(libraryAddressFilter())
+	return dump && flush, err
 }

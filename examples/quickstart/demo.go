@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ti-mo/conntrack"
+	"github.com/ti-mo/conntrack/cttext"
 	"github.com/ti-mo/conntrack/internal/netns"
 	"github.com/ti-mo/conntrack/netfilter"
 )
@@ -234,7 +235,7 @@ func (d *demo) filter(context.Context) error {
 
 // keep removes a flow that is translated, and puts it back from text.
 func (d *demo) keep(context.Context) error {
-	d.heading("String, ParseFlow, JSON: text of a flow",
+	d.heading("cttext, JSON: text of a flow",
 		"A flow whose destination is translated prints as conntrack(8) prints it, and as",
 		"JSON. It is removed, and put back from the one and from the other.")
 
@@ -254,10 +255,12 @@ func (d *demo) keep(context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.printf("   %s\n\n   %s\n\n", flow, text)
+	var o cttext.Options
+	line := o.Flow(&flow)
+	d.printf("   %s\n\n   %s\n\n", line, text)
 
 	for name, parse := range map[string]func() (conntrack.Flow, error){
-		"text": func() (conntrack.Flow, error) { return conntrack.ParseFlow(flow.String()) },
+		"line": func() (conntrack.Flow, error) { return o.ParseFlow(line) },
 		"JSON": func() (kept conntrack.Flow, err error) { return kept, json.Unmarshal(text, &kept) },
 	} {
 		kept, err := parse()
@@ -267,7 +270,8 @@ func (d *demo) keep(context.Context) error {
 		if err := errors.Join(d.conn.Delete(flow), d.conn.Create(kept)); err != nil {
 			return err
 		}
-		if flow, err = d.conn.Get(kept); err != nil {
+		// It is a new flow, with another ID: only the tuples are the same.
+		if flow, err = d.conn.Get(conntrack.Flow{TupleOrig: kept.TupleOrig, TupleReply: kept.TupleReply}); err != nil {
 			return err
 		}
 		if flow.Server() != server {

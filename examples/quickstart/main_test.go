@@ -46,7 +46,7 @@ func TestInspect(t *testing.T) {
 	t.Log(all.String())
 	assert.Contains(t, all.String(), from.String())
 	assert.Contains(t, all.String(), to.String())
-	assert.Contains(t, all.String(), "icmpv6")
+	assert.Contains(t, all.String(), "ipv6-icmp")
 	assert.NotContains(t, all.String(), "more")
 	assert.Contains(t, one.String(), "and 1 more")
 	assert.Equal(t, 2, n.Count())

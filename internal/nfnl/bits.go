@@ -31,11 +31,3 @@ func wordOf(b []byte, n int) (word []byte, mask uint32, ok bool) {
 	}
 	return b[n/bits*size:][:size], 1 << (n % bits), true
 }
-
-// Native returns the value that the four bytes of v in network byte order have in
-// the machine's, and the other way round.
-func Native(v uint32) uint32 {
-	var b [4]byte
-	binary.BigEndian.PutUint32(b[:], v)
-	return binary.NativeEndian.Uint32(b[:])
-}

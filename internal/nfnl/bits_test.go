@@ -22,10 +22,3 @@ func TestBits(t *testing.T) {
 		require.Panics(t, func() { SetBit(b, n, true) })
 	}
 }
-
-func TestNative(t *testing.T) {
-	b := make([]byte, 4)
-	binary.BigEndian.PutUint32(b, 0x01020304)
-	require.Equal(t, binary.NativeEndian.Uint32(b), Native(0x01020304))
-	require.Equal(t, uint32(0x01020304), Native(Native(0x01020304)))
-}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -19,8 +20,11 @@ import (
 //
 // Errors of the kernel are of type [*netlink.OpError] and wrap the errno, with
 // the kernel's text where it gave one. After Close, errors satisfy
-// errors.Is(err, fs.ErrClosed); past a deadline, errors.Is(err,
+// errors.Is(err, ErrClosed); past a deadline, errors.Is(err,
 // os.ErrDeadlineExceeded).
+//
+// Messages that other programs send to the socket are ignored, and counted: see
+// [Conn.Foreign].
 type Conn struct {
 	nl     netlinkSocket
 	raw    syscall.RawConn // of nl; nil if link is set
@@ -34,11 +38,15 @@ type Conn struct {
 	seq uint32
 	io  exchanger
 
+	queue eventQueue
 	setup settings
 }
 
-// settings are what was set on a Conn, for Sibling.
+// settings are what a Sibling takes over: what was set on a Conn, and the count
+// that they share.
 type settings struct {
+	foreign *atomic.Uint64
+
 	mu          sync.Mutex
 	options     map[netlink.ConnOption]bool
 	readBuffer  int
@@ -103,7 +111,9 @@ func newConn(nl *netlink.Conn, config *netlink.Config) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Conn{nl: nl, raw: raw, config: *config, io: newRequestIO(raw)}, nil
+	c := &Conn{nl: nl, raw: raw, config: *config, io: newRequestIO(raw)}
+	c.setup.foreign = new(atomic.Uint64)
+	return c, nil
 }
 
 // Sibling opens a socket like c: in the same network namespace, wherever the
@@ -156,8 +166,9 @@ func (c *Conn) bring(s *Conn, config netlink.Config) (*Conn, error) {
 	return s, nil
 }
 
-// apply sets on c what was set on the owner of s.
+// apply makes c take over s, the settings of another Conn.
 func (c *Conn) apply(s *settings) error {
+	c.setup.foreign = s.foreign
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for option, enable := range s.options {
@@ -202,10 +213,14 @@ func (c *Conn) SetOption(option netlink.ConnOption, enable bool) error {
 }
 
 // SetReadBuffer sets the size of the kernel's receive buffer for the socket, in
-// bytes. With CAP_NET_ADMIN in the initial user namespace it may exceed the
-// sysctl net.core.rmem_max (SO_RCVBUFFORCE). The kernel doubles the value, to
-// make room for its bookkeeping.
+// bytes, from 1 to maxBuffer: others are refused with an error that satisfies
+// errors.Is(err, fs.ErrInvalid). With CAP_NET_ADMIN in the initial user namespace
+// it may exceed the sysctl net.core.rmem_max (SO_RCVBUFFORCE), which limits it
+// otherwise. The kernel doubles the value, to make room for its bookkeeping.
 func (c *Conn) SetReadBuffer(bytes int) error {
+	if err := checkBuffer(bytes); err != nil {
+		return err
+	}
 	if err := c.nl.SetReadBuffer(bytes); err != nil {
 		return c.fault(err)
 	}
@@ -218,12 +233,28 @@ func (c *Conn) SetReadBuffer(bytes int) error {
 // SetWriteBuffer sets the size of the kernel's send buffer for the socket, in
 // bytes, in the manner of SetReadBuffer.
 func (c *Conn) SetWriteBuffer(bytes int) error {
+	if err := checkBuffer(bytes); err != nil {
+		return err
+	}
 	if err := c.nl.SetWriteBuffer(bytes); err != nil {
 		return c.fault(err)
 	}
 	c.setup.mu.Lock()
 	defer c.setup.mu.Unlock()
 	c.setup.writeBuffer = bytes
+	return nil
+}
+
+// maxBuffer is the largest size of a buffer: doubled, it is an int of the
+// kernel's.
+const maxBuffer = math.MaxInt32 / 2
+
+// checkBuffer returns an error for a size of which the kernel would make another
+// one without a word.
+func checkBuffer(bytes int) error {
+	if bytes < 1 || bytes > maxBuffer {
+		return fmt.Errorf("%w: a buffer of %d bytes, it may have 1 to %d", fs.ErrInvalid, bytes, maxBuffer)
+	}
 	return nil
 }
 
@@ -256,10 +287,14 @@ func (c *Conn) PortID() uint32 { return c.nl.PID() }
 // network namespace.
 func (c *Conn) JoinGroup(g netfilter.NetlinkGroup) error { return c.fault(c.nl.JoinGroup(uint32(g))) }
 
-// fault returns err, as an error that satisfies fs.ErrClosed if c was closed.
+// Foreign returns how many messages c and its siblings have ignored, since other
+// programs had sent them.
+func (c *Conn) Foreign() uint64 { return c.setup.foreign.Load() }
+
+// fault returns err, as an error that satisfies ErrClosed if c was closed.
 func (c *Conn) fault(err error) error {
 	if err != nil && c.closed.Load() {
-		return &netlink.OpError{Op: "use", Err: fs.ErrClosed}
+		return &netlink.OpError{Op: "use", Err: ErrClosed}
 	}
 	return err
 }
@@ -283,13 +318,23 @@ func (c *Conn) Do(e *Encoder, fn func(Message) error) error {
 // the error of each that the kernel refused. The messages are carried out in
 // order, and each succeeds or fails alone. DoBatch itself returns an error if
 // the outcome of some of them is not known; it then has called failed for
-// those that are known to have failed. Messages that are not the kernel's are
-// left out.
+// those that are known to have failed.
 //
 // The kernel's answers to the failed ones must fit into the receive buffer: see
 // MaxBatch.
 func (c *Conn) DoBatch(e *Encoder, failed func(i int, err error)) error {
 	x := exchange{failed: failed, count: uint32(e.count)}
+	return c.exchange(e, &x)
+}
+
+// DoReplies is DoBatch for requests that are answered by a message each: it calls
+// reply with the index and the answer of each that the kernel did not refuse. An
+// error of reply ends DoReplies with that error.
+//
+// The answers must fit into the receive buffer: see MaxReplies.
+func (c *Conn) DoReplies(e *Encoder, reply func(i int, m Message) error, failed func(i int, err error)) error {
+	x := exchange{failed: failed, count: uint32(e.count)}
+	x.fn = func(m Message) error { return reply(int(m.Sequence-x.first), m) }
 	return c.exchange(e, &x)
 }
 
@@ -301,8 +346,7 @@ type exchange struct {
 
 	single      bool // ends with the first reply
 	done        bool
-	interrupted bool // NLM_F_DUMP_INTR was seen
-	foreign     error
+	interrupted bool  // NLM_F_DUMP_INTR was seen
 	denied      error // the first message of a batch was refused for lack of privilege
 }
 
@@ -334,32 +378,23 @@ func (c *Conn) replies(x *exchange) error {
 	for !x.done {
 		b, err := c.io.receive()
 		switch {
-		case errors.Is(err, ErrForeignSender):
-			x.foreign = err
+		case errors.Is(err, errForeignSender):
+			c.setup.foreign.Add(1)
 			continue
 		case errors.Is(err, ErrNoReply) && x.denied != nil:
 			x.denyRest()
 			return nil
 		case err != nil:
-			return x.end(c.fault(err))
+			return c.fault(err)
 		}
 		if err := x.datagram(b); err != nil {
-			return x.end(err)
+			return err
 		}
 	}
 	if x.interrupted {
-		return x.end(ErrDumpInterrupted)
+		return ErrDumpInterrupted
 	}
-	return x.end(nil)
-}
-
-// end returns err, or nil, together with the error about messages that came in
-// between and were not the kernel's.
-func (x *exchange) end(err error) error {
-	if x.foreign == nil || x.failed != nil && err == nil {
-		return err
-	}
-	return errors.Join(err, fmt.Errorf("%w; what the kernel itself answered was not affected", x.foreign))
+	return nil
 }
 
 // datagram handles the messages in b.
@@ -374,14 +409,14 @@ func (x *exchange) datagram(b []byte) error {
 		if m.sequence()-x.first >= x.count {
 			continue
 		}
-		if err := x.message(m); err != nil {
+		if err := x.message(m, len(rest) == 0); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (x *exchange) message(m rawMessage) error {
+func (x *exchange) message(m rawMessage, last bool) error {
 	x.interrupted = x.interrupted || m.flags()&netlink.DumpInterrupted != 0
 	switch m.typ() {
 	case netlink.Error:
@@ -399,7 +434,9 @@ func (x *exchange) message(m rawMessage) error {
 	if len(m) < nlmsgHeaderLen+nfgenmsgLen {
 		return m.tooShort()
 	}
-	return x.fn(m.message())
+	reply := m.message()
+	reply.Last = last
+	return x.fn(reply)
 }
 
 // result handles an acknowledgement or an error.
@@ -429,15 +466,23 @@ func (x *exchange) denyRest() {
 	}
 }
 
-// Each error takes a buffer of its own in the kernel, and counts with all of
-// that buffer. This is more than the largest one seen (6.18, with the extended
-// text).
-const errorFootprint = 1536
+// Each error and each reply takes a buffer of its own in the kernel, and counts
+// with all of that buffer. This is more than the largest ones seen (6.18): of an
+// error with the extended text, and of a flow that has all there is.
+const (
+	errorFootprint = 1536
+	replyFootprint = 2304
+)
 
 // MaxBatch returns how many messages a batch may have so that the errors of all
 // of them fit into the socket's receive buffer, and how many bytes so that it
 // fits into the send buffer.
-func (c *Conn) MaxBatch() (messages, bytes int) {
+func (c *Conn) MaxBatch() (messages, bytes int) { return c.maxBatch(errorFootprint) }
+
+// MaxReplies is MaxBatch for requests that are answered by a message each.
+func (c *Conn) MaxReplies() (messages, bytes int) { return c.maxBatch(replyFootprint) }
+
+func (c *Conn) maxBatch(footprint int) (messages, bytes int) {
 	const (
 		most      = 128
 		mostBytes = 64 << 10
@@ -445,7 +490,7 @@ func (c *Conn) MaxBatch() (messages, bytes int) {
 	)
 	messages, bytes = 1, 1
 	if size, err := c.nl.ReadBuffer(); err == nil {
-		messages = max(messages, min(most, size/errorFootprint))
+		messages = max(messages, min(most, size/footprint))
 	}
 	if size, err := c.nl.WriteBuffer(); err == nil {
 		bytes = max(bytes, min(mostBytes, size-reserve))

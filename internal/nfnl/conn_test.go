@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"strconv"
 	"sync"
@@ -204,8 +205,8 @@ func (s stranger) send(c *Conn, b []byte) {
 	require.NoError(s.t, unix.Sendto(s.fd, b, 0, to))
 }
 
-// TestForeignSender asserts that what others send is reported and has no
-// effect, however much it looks like the answer.
+// TestForeignSender asserts that what others send is counted and has no effect,
+// however much it looks like the answer.
 func TestForeignSender(t *testing.T) {
 	t.Parallel()
 	n := nstest.New(t)
@@ -215,13 +216,20 @@ func TestForeignSender(t *testing.T) {
 	for _, forged := range [][]byte{refusal(2, unix.EIO), ack(3), reply(4, 0, 9), {1}} {
 		s.send(c, forged)
 		flows, err := entries(t, c, netlink.Acknowledge)
-		require.ErrorIs(t, err, ErrForeignSender)
+		require.NoError(t, err)
 		require.EqualValues(t, 1, flows, "the kernel's answer")
 	}
-	_, err := entries(t, c, netlink.Acknowledge)
-	require.NoError(t, err)
+	require.EqualValues(t, 4, c.Foreign())
 
-	s.send(c, ack(7))
+	sibling, err := c.Sibling()
+	require.NoError(t, err)
+	defer sibling.Close()
+	s.send(sibling, ack(1))
+	_, err = entries(t, sibling, netlink.Acknowledge)
+	require.NoError(t, err)
+	require.EqualValues(t, 5, c.Foreign(), "those of siblings too")
+
+	s.send(c, ack(6))
 	var e Encoder
 	appendDelete(&e, 1000, 0)
 	appendDelete(&e, 1001, 0)
@@ -244,10 +252,10 @@ func TestReceiverForeignSender(t *testing.T) {
 	create(t, c, 1000)
 	s.send(listener, reply(0, netlink.Create, 9))
 	create(t, c, 1001)
-	events, faults := receiveEvents(t, r, 3)
+	events, faults := receiveEvents(t, r, 2)
 	require.Equal(t, []string{"new 1000", "new 1001"}, events)
-	require.Len(t, faults, 1)
-	require.ErrorIs(t, faults[0], ErrForeignSender)
+	require.Empty(t, faults)
+	require.EqualValues(t, 1, listener.Foreign())
 }
 
 // receiveEvents receives n messages, and returns events as their type and source
@@ -379,19 +387,86 @@ func TestReceiverOverrun(t *testing.T) {
 	require.Equal(t, []string{"new 2000"}, got)
 }
 
-// TestReceiverOverrunLater asserts that an overrun is told to who left the
-// events before it.
-func TestReceiverOverrunLater(t *testing.T) {
+// TestReceiversOverrun asserts that one of several Receivers tells of an overrun,
+// though nothing comes after it.
+func TestReceiversOverrun(t *testing.T) {
 	t.Parallel()
-	r, _ := overrunReceiver(t, 20)
-	calls := 0
-	fn := func(Message, error) bool {
-		calls++
-		return false
+	n := nstest.New(t)
+	c, listener := dial(t, n), dial(t, n)
+	require.NoError(t, listener.SetReadBuffer(96<<10)) // room for more than one receives at once
+	require.NoError(t, listener.JoinGroup(netfilter.GroupCTNew))
+	create(t, c, ports(1000, 1000)...)
+
+	// The Receiver that sees the overrun passes events while the others take what
+	// is left and wait for more.
+	passing, all := make(chan struct{}), make(chan struct{})
+	told := make(chan error)
+	var receivers sync.WaitGroup
+	for range 8 {
+		r, err := listener.NewReceiver()
+		require.NoError(t, err)
+		receivers.Go(func() {
+			for {
+				err := r.Receive(func(Message, error) bool {
+					select {
+					case passing <- struct{}{}:
+						<-all
+					case <-all:
+					}
+					return true
+				})
+				if errors.Is(err, fs.ErrClosed) {
+					return
+				}
+				if err != nil {
+					told <- err
+				}
+			}
+		})
 	}
-	require.NoError(t, r.Receive(fn))
-	require.ErrorIs(t, r.Receive(fn), ErrOverrun)
-	require.Equal(t, 1, calls)
+	<-passing
+	<-passing
+	close(all)
+	select {
+	case err := <-told:
+		require.ErrorIs(t, err, ErrOverrun)
+	case <-time.After(10 * time.Second):
+		t.Error("no Receiver told of the overrun")
+	}
+	require.NoError(t, listener.Close())
+	receivers.Wait()
+}
+
+// TestReceiverIdle asserts that Idle is called once all events were passed, and no
+// more often than the Receiver waits.
+func TestReceiverIdle(t *testing.T) {
+	t.Parallel()
+	const created = eventBatch + 10
+	n := nstest.New(t)
+	c, listener := dial(t, n), dial(t, n)
+	require.NoError(t, listener.SetReadBuffer(1<<20))
+	require.NoError(t, listener.JoinGroup(netfilter.GroupCTNew))
+	r, err := listener.NewReceiver()
+	require.NoError(t, err)
+	create(t, c, ports(1000, created)...)
+
+	passed := 0
+	var idle []int // what was passed before
+	r.Idle = func() {
+		if idle = append(idle, passed); len(idle) == 3 {
+			require.NoError(t, listener.SetDeadline(time.Unix(1, 0)))
+			return
+		}
+		create(t, c, uint16(5000+len(idle)))
+	}
+	for err == nil {
+		err = r.Receive(func(_ Message, err error) bool {
+			passed++
+			return assert.NoError(t, err)
+		})
+	}
+	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+	require.Equal(t, []int{created, created + 1, created + 2}, idle)
 }
 
 func TestSetBPF(t *testing.T) {
@@ -645,6 +720,8 @@ func TestCloseReceiver(t *testing.T) {
 	require.ErrorIs(t, <-ended, fs.ErrClosed)
 	require.NoError(t, c.Close(), "twice")
 
+	_, receiverErr := c.NewReceiver()
+	_, siblingErr := c.Sibling()
 	for name, err := range map[string]error{
 		"JoinGroup":      c.JoinGroup(netfilter.GroupCTNew),
 		"SetOption":      c.SetOption(netlink.NoENOBUFS, true),
@@ -652,13 +729,41 @@ func TestCloseReceiver(t *testing.T) {
 		"SetWriteBuffer": c.SetWriteBuffer(1 << 20),
 		"SetBPF":         c.SetBPF(nil),
 		"SetDeadline":    c.SetDeadline(time.Now()),
+		"NewReceiver":    receiverErr,
+		"Sibling":        siblingErr,
+		"Do":             c.Do(request(netlink.Acknowledge, 1), nil),
+		"DoBatch":        c.DoBatch(request(0, 2), nil),
 	} {
 		require.ErrorIs(t, err, fs.ErrClosed, name)
+		require.ErrorIs(t, err, unix.EBADF, name)
 	}
-	_, err = c.NewReceiver()
-	require.ErrorIs(t, err, fs.ErrClosed)
-	_, err = c.Sibling()
-	require.ErrorIs(t, err, fs.ErrClosed)
+}
+
+// TestBufferSizes asserts that sizes of which the kernel would make another one
+// are refused.
+func TestBufferSizes(t *testing.T) {
+	t.Parallel()
+	c := dial(t, nstest.New(t))
+	for _, size := range []int{math.MinInt, -1, 0, 1 << 30, math.MaxInt} {
+		require.ErrorIs(t, c.SetReadBuffer(size), fs.ErrInvalid, size)
+		require.ErrorIs(t, c.SetWriteBuffer(size), fs.ErrInvalid, size)
+	}
+	require.False(t, c.HasReadBuffer())
+	for _, size := range []int{1, 1<<30 - 1} {
+		require.NoError(t, c.SetReadBuffer(size))
+		require.NoError(t, c.SetWriteBuffer(size))
+		read, err := c.nl.ReadBuffer()
+		require.NoError(t, err)
+		write, err := c.nl.WriteBuffer()
+		require.NoError(t, err)
+		if size == 1 {
+			require.Less(t, read, 10_000)
+			require.Less(t, write, 10_000)
+			continue
+		}
+		require.Greater(t, read, 100_000)
+		require.Greater(t, write, 100_000)
+	}
 }
 
 // TestDeadlineReceiver asserts that a deadline ends what waits for events, and

@@ -15,7 +15,10 @@ type linuxError int32
 // The errors of Linux that this package knows by itself.
 const (
 	eperm            linuxError = 1
-	enoent           linuxError = 2
+	errNotFound      linuxError = 2
+	errBadFile       linuxError = 9
+	errNoMemory      linuxError = 12
+	errBusy          linuxError = 16
 	eexist           linuxError = 17
 	einval           linuxError = 22
 	errNoSpace       linuxError = 28
@@ -42,7 +45,7 @@ func (e linuxError) Is(target error) bool {
 	case fs.ErrPermission:
 		return e == eperm
 	case fs.ErrNotExist:
-		return e == enoent
+		return e == errNotFound
 	case fs.ErrExist:
 		return e == eexist
 	case errors.ErrUnsupported:

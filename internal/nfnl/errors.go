@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 
 	"github.com/mdlayher/netlink"
 )
@@ -13,10 +14,6 @@ var (
 	// (NLM_F_DUMP_INTR): the table changed underneath it in a way that may have
 	// left entries out, or shown them twice.
 	ErrDumpInterrupted = errors.New("the kernel marked the dump as inconsistent, entries may be missing or doubled")
-
-	// ErrForeignSender says that a message came from another port than the
-	// kernel's. It was not looked at.
-	ErrForeignSender = errors.New("message from another sender than the kernel")
 
 	// ErrTruncated says that a message was longer than the buffer for it and is
 	// lost. The buffer has been enlarged for the next.
@@ -35,7 +32,17 @@ var (
 	// to be put into it: unix.ENOSPC on Linux.
 	ErrNoSpace error = errNoSpace
 
-	errEmptyRequest = errors.New("a request without a message")
+	// ErrClosed says that the Conn was closed. It satisfies errors.Is(err,
+	// fs.ErrClosed) and, on Linux, errors.Is(err, unix.EBADF).
+	ErrClosed = fmt.Errorf("%w: %w", fs.ErrClosed, errBadFile)
+
+	// ErrNotFound, ErrBusy and ErrNoMemory are unix.ENOENT, EBUSY and ENOMEM.
+	ErrNotFound error = errNotFound
+	ErrBusy     error = errBusy
+	ErrNoMemory error = errNoMemory
+
+	errForeignSender = errors.New("message from another sender than the kernel")
+	errEmptyRequest  = errors.New("a request without a message")
 )
 
 // Attributes of an extended acknowledgement (enum nlmsgerr_attrs).

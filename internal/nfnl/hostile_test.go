@@ -451,6 +451,42 @@ func TestBatch(t *testing.T) {
 	}
 }
 
+// TestDoReplies asserts that each answer comes with the index of its request, and that
+// what the kernel refused is told, in whatever order.
+func TestDoReplies(t *testing.T) {
+	t.Parallel()
+	c, h := dialHostile(t)
+	h.send(reply(1, netlink.Multi, 11), slices.Concat(refusal(2, unix.ENOENT), reply(3, netlink.Multi, 33)),
+		reply(99, 0, 99), reply(4, netlink.Multi, 44), ack(4))
+	got, failed := make(map[int]byte), make(map[int]error)
+	require.NoError(t, c.DoReplies(request(0, 4), func(i int, m Message) error {
+		got[i] = m.Attributes[attrHeaderLen]
+		return nil
+	}, func(i int, err error) { failed[i] = err }))
+	require.Equal(t, map[int]byte{0: 11, 2: 33, 3: 44}, got)
+	require.Len(t, failed, 1)
+	require.ErrorIs(t, failed[1], unix.ENOENT)
+	requireUsable(t, c, h)
+
+	h.send(reply(6, 0, 1))
+	stop := errors.New("stop")
+	require.ErrorIs(t, c.DoReplies(request(0, 2), func(int, Message) error { return stop }, nil), stop)
+}
+
+// TestLast asserts which reply is the last one of its datagram.
+func TestLast(t *testing.T) {
+	t.Parallel()
+	c, h := dialHostile(t)
+	multi := func(n byte) []byte { return reply(1, netlink.Multi, n) }
+	h.send(slices.Concat(multi(1), multi(2)), multi(3), slices.Concat(multi(4), done(1, 0, 0)))
+	var last []bool
+	require.NoError(t, c.Do(request(netlink.Dump, 1), func(m Message) error {
+		last = append(last, m.Last)
+		return nil
+	}))
+	require.Equal(t, []bool{false, true, true, false}, last)
+}
+
 // TestSequenceWrap asserts that sequence numbers begin anew where they would
 // pass 2^32, and never are 0, which is that of events.
 func TestSequenceWrap(t *testing.T) {
@@ -482,7 +518,7 @@ func TestReceiverFaults(t *testing.T) {
 		slices.Concat(reply(0, netlink.Create, 1), reply(5, 0, 2)),
 		[]byte{1, 2, 3},
 		nlmsg(0x100, 0, 0, 2, 0, 0),
-		nlmsg(0x100, 0, 0, make([]byte, eventBufferSize)...),
+		nlmsg(0x100, 0, 0, make([]byte, eventBufferSize-nlmsgHeaderLen+1)...),
 		slices.Concat(reply(0, 0, 3), []byte{1}),
 		reply(0, 0, 4),
 	)
@@ -502,13 +538,29 @@ func TestReceiverFaults(t *testing.T) {
 	require.ErrorIs(t, faults[1], ErrMalformed)
 	require.ErrorIs(t, faults[2], ErrTruncated)
 	require.ErrorIs(t, faults[3], ErrMalformed)
+}
 
-	// What did not fit does now: each of the buffers that was too small grows.
-	h.send(reply(0, 0, 5))
-	require.NoError(t, r.Receive(func(m Message, err error) bool {
-		require.NoError(t, err)
-		return false
-	}))
+// TestReceiverGrows asserts that an event that did not fit into its buffer does the
+// next time.
+func TestReceiverGrows(t *testing.T) {
+	t.Parallel()
+	c, h := dialHostile(t)
+	r, err := c.NewReceiver()
+	require.NoError(t, err)
+	for _, size := range []int{eventBufferSize, 2 * eventBufferSize, 4 * eventBufferSize} {
+		fits := func(body int) (err error) {
+			h.send(nlmsg(0x100, 0, 0, make([]byte, body)...))
+			require.NoError(t, r.Receive(func(m Message, fault error) bool {
+				require.True(t, fault != nil || len(m.Attributes) == body-nfgenmsgLen)
+				err = fault
+				return true
+			}))
+			return err
+		}
+		require.NoError(t, fits(size-nlmsgHeaderLen))
+		require.ErrorIs(t, fits(size-nlmsgHeaderLen+align(1)), ErrTruncated)
+		require.NoError(t, fits(size-nlmsgHeaderLen+align(1)))
+	}
 }
 
 func TestReceiverEnds(t *testing.T) {

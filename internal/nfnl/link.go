@@ -2,6 +2,7 @@ package nfnl
 
 import (
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/mdlayher/netlink"
@@ -31,6 +32,7 @@ type exchanger interface {
 // An eventReader receives events: an *eventIO.
 type eventReader interface {
 	receive(wait bool) (int, error)
+	foreign(i int) bool
 	datagram(i int) ([]byte, error)
 	nsid(i int) int
 }
@@ -55,7 +57,9 @@ var ErrWouldBlock = errors.New("nothing to receive")
 
 // NewConn returns a Conn on a Link.
 func NewConn(link Link) *Conn {
-	return &Conn{nl: link, link: link, io: linkRequests{link}}
+	c := &Conn{nl: link, link: link, io: linkRequests{link}}
+	c.setup.foreign = new(atomic.Uint64)
+	return c
 }
 
 func (c *Conn) linkSibling() (*Conn, error) {
@@ -115,6 +119,8 @@ func (e *linkEvents) receive(wait bool) (int, error) {
 	}
 	return len(e.datagrams), linkError("receive", err)
 }
+
+func (e *linkEvents) foreign(int) bool { return false }
 
 func (e *linkEvents) datagram(i int) ([]byte, error) { return e.datagrams[i], nil }
 

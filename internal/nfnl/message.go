@@ -26,6 +26,10 @@ type Message struct {
 	// the socket's; else -1.
 	NSID int
 
+	// Last is set on a reply to Do that is the last one of its datagram: the
+	// next one has yet to be received.
+	Last bool
+
 	// Attributes are the bytes behind the headers. They belong to the Conn and
 	// are overwritten once the function that the Message was passed to returns.
 	Attributes []byte

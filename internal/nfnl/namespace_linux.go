@@ -2,7 +2,6 @@ package nfnl
 
 import (
 	"errors"
-	"io/fs"
 	"os"
 	"runtime"
 	"sync"
@@ -23,6 +22,8 @@ type home struct {
 	close  func() // may be called again
 }
 
+const threadNetNS = "/proc/thread-self/ns/net" // Linux 3.17
+
 // newHome returns the home for a Conn with the given netlink.Config.NetNS, or nil
 // if its sockets can be opened by any thread: those of the process's own
 // namespace.
@@ -30,13 +31,19 @@ func newHome(netNS int) (*home, error) {
 	if netNS != 0 {
 		return enter(netNS)
 	}
-	// The caller may have taken its thread to another namespace.
-	thread, err := os.Open("/proc/thread-self/ns/net")
+	// The caller may have taken its thread to another namespace than that of
+	// threads that any goroutine runs on.
+	thread, err := os.Open(threadNetNS)
 	if err != nil {
 		return nil, nil
 	}
 	defer thread.Close()
-	if process, err := os.Stat("/proc/self/ns/net"); err != nil || isFile(thread, process) {
+	ordinary := make(chan os.FileInfo)
+	go func() {
+		info, _ := os.Stat(threadNetNS)
+		ordinary <- info
+	}()
+	if info := <-ordinary; info == nil || isFile(thread, info) {
 		return nil, nil
 	}
 	h, err := enter(int(thread.Fd()))
@@ -114,7 +121,7 @@ func (h *home) dial(config *netlink.Config) (nl *netlink.Conn, err error) {
 		<-done
 		return nl, err
 	case <-h.closed:
-		return nil, fs.ErrClosed
+		return nil, ErrClosed
 	}
 }
 

@@ -34,6 +34,10 @@ const (
 	// errNoBufferSpace is what the kernel reports an overrun as.
 	errNoBufferSpace = unix.ENOBUFS
 	errNoSpace       = unix.ENOSPC
+	errBadFile       = unix.EBADF
+	errNotFound      = unix.ENOENT
+	errBusy          = unix.EBUSY
+	errNoMemory      = unix.ENOMEM
 )
 
 // IsInvalid reports whether the kernel refused a request since it is malformed
@@ -90,7 +94,7 @@ func (r *requestIO) receive() ([]byte, error) {
 		return nil, err
 	}
 	if r.sender.Pid != 0 {
-		return nil, fmt.Errorf("%w: port %d", ErrForeignSender, r.sender.Pid)
+		return nil, errForeignSender
 	}
 	if size := len(r.buffer); r.n > size {
 		r.buffer = make([]byte, 2*r.n)
@@ -239,13 +243,13 @@ func (e *eventIO) recvmmsg(fd uintptr) bool {
 	}
 }
 
-// datagram returns the i'th datagram that was received, if it is whole and the
+// foreign reports whether the i'th datagram that was received is not the
 // kernel's.
+func (e *eventIO) foreign(i int) bool { return e.senders[i].Pid != 0 }
+
+// datagram returns the i'th datagram that was received, if it is whole.
 func (e *eventIO) datagram(i int) ([]byte, error) {
 	h := &e.headers[i]
-	if pid := e.senders[i].Pid; pid != 0 {
-		return nil, fmt.Errorf("%w: port %d", ErrForeignSender, pid)
-	}
 	if h.hdr.Flags&unix.MSG_TRUNC != 0 {
 		size := len(e.buffers[i])
 		e.setBuffer(i, make([]byte, 2*size))

@@ -31,6 +31,7 @@ type eventIO struct{}
 func newEventIO(syscall.RawConn) *eventIO { return &eventIO{} }
 
 func (*eventIO) receive(bool) (int, error)    { return 0, errUnsupported }
+func (*eventIO) foreign(int) bool             { return false }
 func (*eventIO) datagram(int) ([]byte, error) { return nil, errUnsupported }
 func (*eventIO) nsid(int) int                 { return -1 }
 

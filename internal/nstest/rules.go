@@ -50,6 +50,22 @@ func (n *NS) SNAT(proto uint8, dst, to netip.AddrPort) {
 	n.rule(postrouting, matchAddr(dst.Addr()), matchDst(proto, dst.Port()), nat(expr.NATTypeSourceNAT, to))
 }
 
+// DropIncoming drops what comes in, after it was tracked on its way out.
+func (n *NS) DropIncoming() {
+	n.t.Helper()
+	conn := n.NFT()
+	table := conn.AddTable(&nftables.Table{Family: nftables.TableFamilyINet, Name: "drop"})
+	chain := conn.AddChain(&nftables.Chain{
+		Table:    table,
+		Name:     "input",
+		Type:     nftables.ChainTypeFilter,
+		Hooknum:  nftables.ChainHookInput,
+		Priority: nftables.ChainPriorityFilter,
+	})
+	conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}}})
+	check(n.t, conn.Flush())
+}
+
 // Helper lets the kernel's helper of this name, as in "ftp", watch connections
 // to port.
 func (n *NS) Helper(name string, proto uint8, port uint16) {

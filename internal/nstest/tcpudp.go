@@ -4,6 +4,7 @@ package nstest
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -188,4 +189,26 @@ func (n *NS) exchangeUDP(src, dst netip.AddrPort, server *net.UDPConn, reply boo
 		check(n.t, err)
 	}
 	return client.LocalAddr().(*net.UDPAddr).AddrPort()
+}
+
+// SYN sends the first packet of a TCP connection, of IPv4, and waits for nothing.
+func (n *NS) SYN(src, dst netip.AddrPort) {
+	n.t.Helper()
+	address := func(a netip.AddrPort) unix.Sockaddr {
+		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
+	}
+	n.Do(func() error {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+		if err != nil {
+			return err
+		}
+		n.t.Cleanup(func() { unix.Close(fd) })
+		if err := unix.Bind(fd, address(src)); err != nil {
+			return err
+		}
+		if err := unix.Connect(fd, address(dst)); !errors.Is(err, unix.EINPROGRESS) {
+			return fmt.Errorf("connect: %w", err)
+		}
+		return nil
+	})
 }

@@ -1,0 +1,432 @@
+package cttext
+
+import (
+	"bytes"
+	"math/bits"
+	"net/netip"
+	"slices"
+
+	"github.com/ti-mo/conntrack"
+)
+
+// An Op is what a Command does to the table.
+type Op uint8
+
+const (
+	// OpCreate adds a flow that must not be there (-I): Conn.Create.
+	OpCreate Op = iota + 1
+	// OpAdd adds a flow, or changes that which is there (-A):
+	// Conn.CreateOrUpdate.
+	OpAdd
+	// OpUpdate changes flows (-U): Conn.UpdateFunc.
+	OpUpdate
+	// OpDelete deletes flows (-D): Conn.DeleteFunc.
+	OpDelete
+	// OpGet finds one flow (-G): Conn.Get.
+	OpGet
+	// OpList lists flows (-L): Conn.Flows.
+	OpList
+)
+
+// ops are the options of conntrack(8) for each Op.
+var ops = [...][]string{
+	OpCreate: {"-I", "--create"},
+	OpAdd:    {"-A", "--add"},
+	OpUpdate: {"-U", "--update"},
+	OpDelete: {"-D", "--delete"},
+	OpGet:    {"-G", "--get"},
+	OpList:   {"-L", "--dump"},
+}
+
+// String returns the option of conntrack(8), such as -I.
+func (op Op) String() string {
+	if op == 0 || int(op) >= len(ops) {
+		return "unknown"
+	}
+	return ops[op][0]
+}
+
+// A Command is what a command of conntrack(8) says.
+type Command struct {
+	Op Op
+	// Flow is the flow that -I and -A add, what -U changes, and the key with
+	// which -G finds a flow. It is zero for -D and -L.
+	Flow conntrack.Flow
+	// Filter selects the flows that -U, -D, -G and -L are about, as far as it
+	// can: for some conditions a Filter has no fields, and Match knows these too.
+	Filter conntrack.Filter
+
+	conditions conditions
+}
+
+// Conditions that a Filter has no fields for. A nil pointer is no condition.
+type conditions struct {
+	id, timeout                 *uint32
+	zone, origZone, replyZone   *uint16
+	state                       *uint8
+	labels                      []int
+	srcNAT, dstNAT, anyNAT      *netip.AddrPort
+	source, destination         netip.Addr // of which only the bits of these masks count
+	sourceMask, destinationMask netip.Addr
+}
+
+// Match reports whether f meets all conditions of -U, -D, -G or -L.
+//
+// All of them must hold. conntrack(8) itself lets -D ignore -u UNREPLIED and
+// negated flags, and a timeout that no other condition stands with.
+func (c *Command) Match(f *conntrack.Flow) bool { return c.Filter.Match(f) && c.conditions.match(f) }
+
+func (c *conditions) match(f *conntrack.Flow) bool {
+	_, state, _ := stateOf(&f.ProtoInfo)
+	for _, bit := range c.labels {
+		if !f.HasLabel(bit) {
+			return false
+		}
+	}
+	return is(c.id, f.ID) && is(c.timeout, f.Timeout) && is(c.state, state) &&
+		is(c.zone, f.Zone) && is(c.origZone, f.TupleOrig.Zone) && is(c.replyZone, f.TupleReply.Zone) &&
+		agree(c.source, c.sourceMask, f.TupleOrig.IP.SourceAddress) &&
+		agree(c.destination, c.destinationMask, f.TupleOrig.IP.DestinationAddress) &&
+		(c.srcNAT == nil || isSrcNAT(f, *c.srcNAT)) && (c.dstNAT == nil || isDstNAT(f, *c.dstNAT)) &&
+		(c.anyNAT == nil || isSrcNAT(f, *c.anyNAT) || isDstNAT(f, *c.anyNAT))
+}
+
+func is[T comparable](want *T, v T) bool { return want == nil || *want == v }
+
+// agree reports whether want and addr have the same bits where mask has ones.
+func agree(want, mask, addr netip.Addr) bool {
+	if !mask.IsValid() {
+		return true
+	}
+	return addr.BitLen() == mask.BitLen() && bytes.Equal(and(want, mask), and(addr, mask))
+}
+
+func and(addr, mask netip.Addr) []byte {
+	b := addr.AsSlice()
+	for i, m := range mask.AsSlice() {
+		b[i] &= m
+	}
+	return b
+}
+
+// isSrcNAT reports whether f's source is translated, into to as far as that says.
+func isSrcNAT(f *conntrack.Flow, to netip.AddrPort) bool {
+	return f.Status.SrcNATDone() && f.SourceTranslated() && isAddrPort(f.MappedClient(), to)
+}
+
+// isDstNAT reports whether f's destination is translated, into to as far as that
+// says.
+func isDstNAT(f *conntrack.Flow, to netip.AddrPort) bool {
+	return f.Status.DstNATDone() && f.DestinationTranslated() && isAddrPort(f.Server(), to)
+}
+
+func isAddrPort(v, want netip.AddrPort) bool {
+	return (!want.Addr().IsValid() || v.Addr() == want.Addr()) && (want.Port() == 0 || v.Port() == want.Port())
+}
+
+// Change returns what -U changes of f. It is not ok for flows that do not meet
+// the conditions, and where nothing would change.
+func (c *Command) Change(f *conntrack.Flow) (change conntrack.Flow, ok bool) {
+	if c.Op != OpUpdate || !c.Match(f) {
+		return conntrack.Flow{}, false
+	}
+	change = c.Flow
+	if change.Status.Value != 0 {
+		change.Status.Value |= f.Status.Value // flags can be set, and not cleared
+	}
+	if change.Mark&^change.MarkMask != 0 {
+		// Bits outside of the mask turn those of the mark over.
+		change.Mark ^= f.Mark &^ change.MarkMask
+		change.MarkMask = ^uint32(0)
+	}
+	if now, new := f.ProtoInfo.SCTP, change.ProtoInfo.SCTP; now != nil && new != nil {
+		// The kernel takes all of it or nothing.
+		merged := *new
+		if merged.VTagOriginal == 0 && merged.VTagReply == 0 {
+			merged.VTagOriginal, merged.VTagReply = now.VTagOriginal, now.VTagReply
+		}
+		change.ProtoInfo.SCTP = &merged
+	}
+	return change, changes(&change, f)
+}
+
+// changes reports whether an Update with change makes f another one.
+func changes(change, f *conntrack.Flow) bool {
+	_, state, hasState := stateOf(&change.ProtoInfo)
+	_, before, _ := stateOf(&f.ProtoInfo)
+	sctp := change.ProtoInfo.SCTP
+	return change.Timeout != 0 && change.Timeout != f.Timeout ||
+		change.Status.Value&^f.Status.Value != 0 ||
+		f.Mark&^change.MarkMask^change.Mark != f.Mark ||
+		hasState && state != before ||
+		sctp != nil && f.ProtoInfo.SCTP != nil && *sctp != *f.ProtoInfo.SCTP ||
+		changesLabels(change, f)
+}
+
+func changesLabels(change, f *conntrack.Flow) bool {
+	if change.Labels == nil {
+		return false
+	}
+	all := change.LabelsMask == nil
+	for bit := range labelBits {
+		mask := conntrack.Flow{Labels: change.LabelsMask}
+		if (all || mask.HasLabel(bit)) && change.HasLabel(bit) != f.HasLabel(bit) {
+			return true
+		}
+	}
+	return false
+}
+
+// ParseCommand reads a command of conntrack(8) as one types it, or as a file for
+// its option -R has it: one of -I, -A, -U, -D, -G and -L with its options, long or
+// short, with the word conntrack before it or not. Words in quotes may have blanks
+// in them. The options for a protocol stand behind -p.
+//
+// Options are read as conntrack(8) reads them: the mark, zones, the id, GRE's keys
+// and the number of a protocol may be hexadecimal (0x10) or octal (010), ports,
+// timeouts and the like are decimal. A condition is what its name says also where
+// conntrack(8) would ignore it, see [Command.Match]; --src-nat=192.0.2.1 and -n
+// 192.0.2.1 are the same. Option -o has no effect. Names of labels are read with
+// o.Labels.
+//
+// A flow to add needs an original or a reply direction that is complete, and the
+// other one is taken from it as far as the command does not tell it. Its Status
+// has StatusConfirmed, and where the source or the destination is to be
+// translated, the flags for that; so Create makes a flow that is translated. TCP
+// has the flag TCPFlagBeLiberal in both directions, as for ParseFlow.
+func (o Options) ParseCommand(line string) (Command, error) {
+	r := optionReader{lineReader: newLineReader(&o, line)}
+	c, err := r.command()
+	if err != nil {
+		return Command{}, r.failed("command", err)
+	}
+	return c, nil
+}
+
+// command reads a command.
+func (r *optionReader) command() (c Command, err error) {
+	if err := r.readAll(); err != nil {
+		return c, err
+	}
+	c.Op = r.op
+	switch c.Op {
+	case OpCreate, OpAdd:
+		c.Flow, err = r.newFlow()
+		return c, err
+	case OpUpdate:
+		c.Flow = r.changes()
+	case OpGet:
+		if c.Flow, err = r.key(); err != nil {
+			return c, err
+		}
+	}
+	c.Filter, c.conditions = r.filter(), r.conditions()
+	return c, nil
+}
+
+// newFlow returns a flow to add.
+func (r *optionReader) newFlow() (f conntrack.Flow, err error) {
+	f = r.meta()
+	f.Status.Value |= conntrack.StatusConfirmed
+	if f.TupleOrig, err = r.newOrig(); err != nil {
+		return f, err
+	}
+	if f.TupleReply, err = r.newReply(f.TupleOrig); err != nil {
+		return f, err
+	}
+	// Another address that is not said to be a translation is none there.
+	source := r.source.IsValid() || f.TupleReply.IP.DestinationAddress == f.TupleOrig.IP.SourceAddress
+	destination := r.destination.IsValid() || f.TupleReply.IP.SourceAddress == f.TupleOrig.IP.DestinationAddress
+	addTranslation(&f, source && f.SourceTranslated(), destination && f.DestinationTranslated())
+	if !source {
+		f.Status.Value &^= conntrack.StatusSrcNATDone
+	}
+	if !destination {
+		f.Status.Value &^= conntrack.StatusDstNATDone
+	}
+	return f, nil
+}
+
+// newOrig returns the original direction of a flow to add. What is not told of it
+// is the reply direction turned round.
+func (r *optionReader) newOrig() (conntrack.Tuple, error) {
+	orig := r.orig
+	if !orig.IP.SourceAddress.IsValid() {
+		orig.IP.SourceAddress = r.reply.IP.DestinationAddress
+	}
+	if !orig.IP.DestinationAddress.IsValid() {
+		orig.IP.DestinationAddress = r.reply.IP.SourceAddress
+	}
+	if familyOf(&orig.IP) == 0 || !r.seen.has(optProtocol) {
+		return orig, errNoTuple
+	}
+	for _, w := range wordsOf(orig.Proto.Protocol) {
+		switch other := w.field.reversed(); {
+		case r.told(0, w.field), w.field == icmpID:
+		case r.told(1, other):
+			w.field.set(&orig.Proto, other.get(&r.reply.Proto))
+		case orig.Proto.Protocol != conntrack.ProtocolDCCP: // see withoutPorts
+			return orig, errNoTuple
+		}
+	}
+	return orig, nil
+}
+
+// newReply returns the reply direction of a flow to add: the original one turned
+// round, but for what is told.
+func (r *optionReader) newReply(orig conntrack.Tuple) (conntrack.Tuple, error) {
+	reply := orig.Reverse()
+	reply.Zone = r.reply.Zone
+	for _, a := range [...]struct {
+		into *netip.Addr
+		told netip.Addr
+		port *uint16
+		to   netip.AddrPort
+	}{
+		{&reply.IP.SourceAddress, r.reply.IP.SourceAddress, &reply.Proto.SourcePort, r.destination},
+		{&reply.IP.DestinationAddress, r.reply.IP.DestinationAddress, &reply.Proto.DestinationPort, r.source},
+	} {
+		if a.told.IsValid() {
+			*a.into = a.told
+		}
+		if a.to.IsValid() {
+			*a.into = a.to.Addr()
+		}
+		if a.to.Port() != 0 {
+			if !hasPorts(orig.Proto.Protocol) {
+				return reply, errNoPorts
+			}
+			*a.port = a.to.Port()
+		}
+	}
+	for _, w := range wordsOf(orig.Proto.Protocol) {
+		if r.told(1, w.field) {
+			w.field.set(&reply.Proto, w.field.get(&r.reply.Proto))
+		}
+	}
+	return reply, nil
+}
+
+// hasPorts reports whether a protocol has ports.
+func hasPorts(number uint8) bool {
+	words := wordsOf(number)
+	return len(words) > 0 && words[0].key == portWords[0].key
+}
+
+// key returns what finds a flow: a direction that is complete.
+func (r *optionReader) key() (f conntrack.Flow, err error) {
+	switch {
+	case !r.seen.has(optProtocol):
+		return f, errNoTuple
+	case r.complete(0, &r.orig):
+		f.TupleOrig = r.orig
+	case r.complete(1, &r.reply):
+		f.TupleReply = r.reply
+		setProtocol(&f.TupleReply.Proto, r.orig.Proto.Protocol)
+	default:
+		return f, errNoTuple
+	}
+	return f, nil
+}
+
+// complete reports whether all of a direction is told.
+func (r *optionReader) complete(direction int, t *conntrack.Tuple) bool {
+	missing := slices.ContainsFunc(wordsOf(r.orig.Proto.Protocol), func(w tupleWord) bool {
+		return !r.told(direction, w.field) && w.field != icmpID
+	})
+	return familyOf(&t.IP) != 0 && !missing
+}
+
+// meta returns all but the tuples of a flow to add or to change.
+func (r *optionReader) meta() conntrack.Flow {
+	f := conntrack.Flow{
+		Timeout: r.timeout, Zone: r.zone, Mark: r.mark, ProtoInfo: r.info,
+		Labels: r.labels.Labels, LabelsMask: r.labels.LabelsMask,
+	}
+	f.Status.Value = r.status
+	if r.seen.has(optMark) {
+		f.MarkMask = ^uint32(0) // a mark of 0 too
+	}
+	return f
+}
+
+// changes returns what -U changes.
+func (r *optionReader) changes() conntrack.Flow {
+	f := r.meta()
+	f.MarkMask &= r.markMask
+	return f
+}
+
+// filter returns the conditions that a Filter has fields for.
+func (r *optionReader) filter() conntrack.Filter {
+	f := conntrack.Filter{Family: r.family, Orig: r.orig, Reply: r.reply}
+	if r.seen.has(optProtocol) && r.orig.Proto.Protocol == 0 {
+		f.OrigZero.Protocol = true
+	}
+	for _, w := range wordsOf(r.orig.Proto.Protocol) {
+		if r.told(0, w.field) {
+			w.field.meanZero(&f.OrigZero)
+		}
+		if r.told(1, w.field) {
+			w.field.meanZero(&f.ReplyZero)
+		}
+	}
+	if r.sourceMask.IsValid() {
+		f.OrigSource, f.Orig.IP.SourceAddress = prefixOf(r.orig.IP.SourceAddress, r.sourceMask), netip.Addr{}
+	}
+	if r.destinationMask.IsValid() {
+		f.OrigDestination = prefixOf(r.orig.IP.DestinationAddress, r.destinationMask)
+		f.Orig.IP.DestinationAddress = netip.Addr{}
+	}
+	if r.seen.has(optZone) {
+		f.Zone = &r.zone
+	}
+	if r.op != OpUpdate {
+		f.Mark, f.Mask = r.mark, r.markMask
+		f.Status, f.StatusMask = r.status, r.status|r.unset
+	}
+	return f
+}
+
+// prefixOf returns the prefix of addr that mask leaves, or the zero Prefix if
+// mask has ones behind a zero.
+func prefixOf(addr, mask netip.Addr) netip.Prefix {
+	ones := 0
+	for _, b := range mask.AsSlice() {
+		ones += bits.OnesCount8(b)
+	}
+	if netip.PrefixFrom(mask, ones).Masked().Addr() != mask {
+		return netip.Prefix{}
+	}
+	return netip.PrefixFrom(addr, ones).Masked()
+}
+
+// conditions returns the conditions, but for those that are in the Filter
+// already.
+func (r *optionReader) conditions() conditions {
+	c := conditions{
+		id:        ifSeen(r, optID, r.id),
+		zone:      ifSeen(r, optZone, r.zone),
+		origZone:  ifSeen(r, optOrigZone, r.orig.Zone),
+		replyZone: ifSeen(r, optReplyZone, r.reply.Zone),
+		labels:    r.withLabels,
+		srcNAT:    ifSeen(r, optSrcNAT, r.source),
+		dstNAT:    ifSeen(r, optDstNAT, r.destination),
+		anyNAT:    ifSeen(r, optAnyNAT, r.anyNAT),
+		source:    r.orig.IP.SourceAddress, sourceMask: r.sourceMask,
+		destination: r.orig.IP.DestinationAddress, destinationMask: r.destinationMask,
+	}
+	if r.op != OpUpdate {
+		_, state, _ := stateOf(&r.info)
+		c.state, c.timeout = ifSeen(r, optState, state), ifSeen(r, optTimeout, r.timeout)
+	}
+	return c
+}
+
+// ifSeen returns a pointer to v if the option was read.
+func ifSeen[T any](r *optionReader, option wordSet, v T) *T {
+	if !r.seen.has(option) {
+		return nil
+	}
+	return &v
+}

@@ -1,0 +1,2 @@
+// Package schema tests the JSON Schemas in docs against what the library writes.
+package schema
