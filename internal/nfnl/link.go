@@ -46,7 +46,7 @@ type Link interface {
 	Send(b []byte) error
 	// Receive returns the next datagram, which is the caller's to keep. If there
 	// is none, it waits for one, or returns ErrWouldBlock if wait is not set. An
-	// overrun is the error number 105 (ENOBUFS), once.
+	// overrun is the error 105 (ENOBUFS), once.
 	Receive(wait bool) ([]byte, error)
 	// Sibling returns another Link to the same kernel.
 	Sibling() (Link, error)
@@ -54,6 +54,9 @@ type Link interface {
 
 // ErrWouldBlock is returned by [Link.Receive] if there is nothing to receive.
 var ErrWouldBlock = errors.New("nothing to receive")
+
+// Error returns this system's error for one of Linux's numbers.
+func Error(code int32) error { return errno(code) }
 
 // NewConn returns a Conn on a Link.
 func NewConn(link Link) *Conn {

@@ -1,0 +1,105 @@
+package conntracktest_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ti-mo/conntrack"
+	"github.com/ti-mo/conntrack/conntracktest"
+	"github.com/ti-mo/conntrack/netfilter"
+)
+
+// dial returns a Kernel and a Conn that speaks to it.
+func dial(t testing.TB, o *conntracktest.Options) (*conntracktest.Kernel, *conntrack.Conn) {
+	t.Helper()
+	k := conntracktest.NewKernel(o)
+	return k, dialTo(t, k)
+}
+
+func dialTo(t testing.TB, k *conntracktest.Kernel) *conntrack.Conn {
+	t.Helper()
+	c, err := k.Dial()
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, c.Close()) })
+	return c
+}
+
+// udp returns a UDP flow, another one for each n.
+func udp(n int) conntrack.Flow {
+	src := netip.AddrFrom4([4]byte{10, 0, byte(n >> 8), byte(n)})
+	return conntrack.NewFlow(conntrack.ProtocolUDP, 0, src, netip.MustParseAddr("192.0.2.1"), 1000, 53, 120, 0)
+}
+
+func TestRequests(t *testing.T) {
+	t.Parallel()
+	k, c := dial(t, nil)
+	require.NoError(t, c.Create(udp(1)))
+	require.ErrorIs(t, c.Create(udp(1)), syscall.EEXIST)
+	f, err := c.Get(udp(1))
+	require.NoError(t, err)
+	require.EqualValues(t, 120, f.Timeout)
+	k.Advance(20 * time.Second)
+	require.NoError(t, c.Update(conntrack.Flow{TupleOrig: f.TupleOrig, Mark: 7}))
+	flows, err := c.Dump(nil)
+	require.NoError(t, err)
+	require.Equal(t, k.Flows(), flows)
+	require.EqualValues(t, 7, flows[0].Mark)
+	require.EqualValues(t, 100, flows[0].Timeout)
+	require.NoError(t, c.Delete(f))
+	require.ErrorIs(t, c.Delete(f), fs.ErrNotExist)
+	require.Empty(t, k.Flows())
+}
+
+func TestLongDump(t *testing.T) {
+	t.Parallel()
+	const n = 1000
+	k, c := dial(t, nil)
+	for i := range n {
+		require.NoError(t, k.Add(udp(i)))
+	}
+	steps := 0
+	k.OnDump(func(step int) {
+		steps++
+		require.Equal(t, steps, step)
+		if step == 1 {
+			require.NoError(t, k.Remove(udp(n-1)))
+			require.NoError(t, k.Add(udp(n)))
+		}
+	})
+	flows, err := c.Dump(nil)
+	require.NoError(t, err)
+	require.Equal(t, k.Flows(), flows)
+	require.Greater(t, steps, 2)
+}
+
+func ExampleKernel_events() {
+	k := conntracktest.NewKernel(nil)
+	c, _ := k.Dial()
+	defer c.Close()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	f := udp(1)
+	opts := &conntrack.EventOptions{Joined: func() {
+		_ = k.Add(f)
+		_ = k.Change(conntrack.Flow{TupleOrig: f.TupleOrig, Status: conntrack.Status{Value: conntrack.StatusSeenReply}})
+		k.Advance(2 * time.Minute)
+	}, Drained: cancel}
+	for ev, err := range c.Events(ctx, netfilter.GroupsCT, opts) {
+		if errors.Is(err, context.Canceled) {
+			return
+		}
+		fmt.Println(ev.Type)
+	}
+	// Output:
+	// EventNew
+	// EventUpdate
+	// EventDestroy
+}
