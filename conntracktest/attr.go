@@ -49,6 +49,7 @@ const (
 	atMost            // n bytes
 	nest              // attributes
 	text              // n bytes and a NUL byte, or any number of bytes if n is 0
+	upTo              // a byte of the value n at most
 	reject            // nothing
 )
 
@@ -102,6 +103,8 @@ func (r rule) check(v []byte) errno {
 			return einval
 		}
 		ok = r.n == 0 || len(bytes.TrimSuffix(v, []byte{0})) <= r.n
+	case upTo:
+		ok = len(v) >= 1 && int(v[0]) <= r.n
 	case reject:
 		return einval
 	}

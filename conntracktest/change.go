@@ -99,13 +99,13 @@ func (e *entry) changeLabels(a attrs) errno {
 var (
 	protoInfoPolicy = policy{ctaProtoInfoTCP: ruleNest, 2: {}, ctaProtoInfoSCTP: ruleNest}
 	tcpPolicy       = policy{
-		ctaTCPState:       ruleU8,
-		ctaTCPWScaleOrig:  ruleU8,
-		ctaTCPWScaleReply: ruleU8,
+		ctaTCPState:       {upTo, 9},
+		ctaTCPWScaleOrig:  {upTo, 14},
+		ctaTCPWScaleReply: {upTo, 14},
 		ctaTCPFlagsOrig:   ruleU16,
 		ctaTCPFlagsReply:  ruleU16,
 	}
-	sctpPolicy = policy{ctaSCTPState: ruleU8, ctaSCTPVTagOrig: ruleU32, ctaSCTPVTagReply: ruleU32}
+	sctpPolicy = policy{ctaSCTPState: {upTo, 8}, ctaSCTPVTagOrig: ruleU32, ctaSCTPVTagReply: ruleU32}
 )
 
 func (e *entry) changeProtoInfo(a attr) errno {
@@ -123,18 +123,12 @@ func (e *entry) changeProtoInfo(a attr) errno {
 }
 
 func (t *tcpInfo) change(a attr) errno {
-	const (
-		states          = 10
-		flagWindowScale = 1
-	)
+	const flagWindowScale = 1
 	values, err := tcpPolicy.parse(a.v)
 	if err != 0 {
 		return err
 	}
 	if values.has(ctaTCPState) {
-		if values[ctaTCPState].u8() >= states {
-			return einval
-		}
 		t.state = values[ctaTCPState].u8()
 	}
 	for i, typ := range []int{ctaTCPFlagsOrig, ctaTCPFlagsReply} {
@@ -191,7 +185,7 @@ func (k *Kernel) changeHelper(e *entry, a attr) errno {
 		}
 		return 0
 	}
-	helper := k.helper(name, e.tuples[0].proto)
+	helper := k.helper(name, &e.tuples[0])
 	switch {
 	case helper == nil || !e.helpable:
 		return eopnotsupp

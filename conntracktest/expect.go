@@ -4,12 +4,15 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"github.com/ti-mo/conntrack/netfilter"
 )
 
 // A Helper is the kernel's code for a protocol that opens further connections.
 type Helper struct {
 	Name     string
-	Protocol uint8 // such as conntrack.ProtocolTCP
+	Protocol uint8                 // such as conntrack.ProtocolTCP
+	Family   netfilter.ProtoFamily // ProtoUnspec for both
 	// MaxExpected is how many expectations a flow may have at a time, 0 for any
 	// number: one too many takes the place of the oldest.
 	MaxExpected int
@@ -21,21 +24,24 @@ type Helper struct {
 func linuxHelpers() []Helper {
 	const patient = 5 * time.Minute
 	return []Helper{
-		{"ftp", protoTCP, 1, patient},
-		{"tftp", protoUDP, 1, patient},
-		{"irc", protoTCP, 8, patient},
-		{"amanda", protoUDP, 3, 180 * time.Second},
-		{"sip", protoUDP, 1, 3 * time.Minute},
-		{"sip", protoTCP, 1, 3 * time.Minute},
-		{"sane", protoTCP, 1, patient},
-		{"pptp", protoTCP, 2, patient},
-		{"netbios-ns", protoUDP, 1, 3 * time.Second},
+		{"ftp", protoTCP, netfilter.ProtoUnspec, 1, patient},
+		{"tftp", protoUDP, netfilter.ProtoUnspec, 1, patient},
+		{"irc", protoTCP, netfilter.ProtoIPv4, 8, patient},
+		{"amanda", protoUDP, netfilter.ProtoUnspec, 3, 180 * time.Second},
+		{"sip", protoUDP, netfilter.ProtoUnspec, 1, 3 * time.Minute},
+		{"sip", protoTCP, netfilter.ProtoUnspec, 1, 3 * time.Minute},
+		{"sane", protoTCP, netfilter.ProtoUnspec, 1, patient},
+		{"pptp", protoTCP, netfilter.ProtoIPv4, 2, patient},
+		{"netbios-ns", protoUDP, netfilter.ProtoIPv4, 1, 3 * time.Second},
 	}
 }
 
-// helper returns the helper of that name for a protocol, or nil.
-func (k *Kernel) helper(name string, proto uint8) *Helper {
-	i := slices.IndexFunc(k.opts.Helpers, func(h Helper) bool { return h.Name == name && h.Protocol == proto })
+// helper returns the helper of that name for flows with that tuple, or nil.
+func (k *Kernel) helper(name string, t *tuple) *Helper {
+	i := slices.IndexFunc(k.opts.Helpers, func(h Helper) bool {
+		return h.Name == name && h.Protocol == t.proto &&
+			(h.Family == netfilter.ProtoUnspec || uint8(h.Family) == t.family())
+	})
 	if i < 0 {
 		return nil
 	}
@@ -152,16 +158,11 @@ func (k *Kernel) createExpect(c *call, t tuple, z zone) errno {
 		return enoent
 	}
 	x := &expect{tuple: t, mask: mask, master: master}
-	named := (*Helper)(nil)
-	if a.has(ctaExpectHelpName) {
-		if named = k.helper(a[ctaExpectHelpName].str(), master.tuples[0].proto); named == nil {
-			return eopnotsupp
-		}
-	}
-	if !master.helpable {
+	// The kernel does not look at CTA_EXPECT_HELP_NAME.
+	if master.helper == nil {
 		return eopnotsupp
 	}
-	if a.has(ctaExpectClass) && named != nil && a[ctaExpectClass].u32() != 0 {
+	if a.has(ctaExpectClass) && a[ctaExpectClass].u32() != 0 {
 		return einval
 	}
 	if a.has(ctaExpectFlags) {

@@ -186,7 +186,7 @@ func (k *Kernel) fill(e *entry, c *call) errno {
 		if err != 0 {
 			return err
 		}
-		e.helper = k.helper(name, e.tuples[0].proto)
+		e.helper = k.helper(name, &e.tuples[0])
 		if e.helper == nil {
 			return eopnotsupp
 		}
