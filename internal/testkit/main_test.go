@@ -1,6 +1,6 @@
 //go:build linux
 
-package conntracktest_test
+package testkit_test
 
 import (
 	"testing"
