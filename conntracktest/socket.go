@@ -30,7 +30,7 @@ type socket struct {
 	congested bool // takes no more until the queue was empty
 
 	groups    uint32 // a bit for each
-	program   *bpf.VM
+	program   program
 	noENOBUFS bool
 	reliable  bool // NETLINK_BROADCAST_ERROR
 
@@ -210,18 +210,14 @@ func (s *socket) JoinGroup(group uint32) error {
 }
 
 // SetBPF implements [nfnl.Link].
-func (s *socket) SetBPF(program []bpf.RawInstruction) error {
-	instructions, all := bpf.Disassemble(program)
-	if !all {
-		return einval.error()
-	}
-	vm, err := bpf.NewVM(instructions)
-	if err != nil {
+func (s *socket) SetBPF(raw []bpf.RawInstruction) error {
+	p, ok := newProgram(raw)
+	if !ok {
 		return einval.error()
 	}
 	s.k.mu.Lock()
 	defer s.k.mu.Unlock()
-	s.program = vm
+	s.program = p
 	return nil
 }
 
@@ -291,13 +287,7 @@ func (k *Kernel) broadcast(group uint32, b []byte, except uint32) bool {
 }
 
 // wants reports whether the socket's program lets b pass.
-func (s *socket) wants(b []byte) bool {
-	if s.program == nil {
-		return true
-	}
-	n, err := s.program.Run(b)
-	return err == nil && n > 0
-}
+func (s *socket) wants(b []byte) bool { return s.program == nil || s.program.run(b) }
 
 // unicast sends an answer.
 func (s *socket) unicast(b []byte) { s.put(datagram{b: b}) }
