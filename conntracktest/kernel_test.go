@@ -1,9 +1,6 @@
 package conntracktest_test
 
 import (
-	"context"
-	"errors"
-	"fmt"
 	"io/fs"
 	"net/netip"
 	"syscall"
@@ -14,7 +11,6 @@ import (
 
 	"github.com/ti-mo/conntrack"
 	"github.com/ti-mo/conntrack/conntracktest"
-	"github.com/ti-mo/conntrack/netfilter"
 )
 
 // dial returns a Kernel and a Conn that speaks to it.
@@ -78,28 +74,4 @@ func TestLongDump(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, k.Flows(), flows)
 	require.Greater(t, steps, 2)
-}
-
-func ExampleKernel_events() {
-	k := conntracktest.NewKernel(nil)
-	c, _ := k.Dial()
-	defer c.Close()
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	f := udp(1)
-	opts := &conntrack.EventOptions{Joined: func() {
-		_ = k.Add(f)
-		_ = k.Change(conntrack.Flow{TupleOrig: f.TupleOrig, Status: conntrack.Status{Value: conntrack.StatusSeenReply}})
-		k.Advance(2 * time.Minute)
-	}, Drained: cancel}
-	for ev, err := range c.Events(ctx, netfilter.GroupsCT, opts) {
-		if errors.Is(err, context.Canceled) {
-			return
-		}
-		fmt.Println(ev.Type)
-	}
-	// Output:
-	// EventNew
-	// EventUpdate
-	// EventDestroy
 }

@@ -20,6 +20,9 @@ type raw int
 
 func dialRaw(t *testing.T) raw {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("no tests on the kernel with -short")
+	}
 	if running, err := release.Running(); err != nil || running != (release.Release{Major: 6, Minor: 18}) {
 		t.Skipf("a Kernel is like Linux 6.18, this is %v", running)
 	}
