@@ -20,11 +20,11 @@ import (
 )
 
 // This file names every exported declaration of v0.5.0 with its exact type, and
-// the texts that a program's logs may be searched for. What does not compile or
-// pass here breaks programs that are in use: mend the package, not the test.
+// the texts that programs may search logs for. If it does not compile or pass,
+// programs in use break: fix the package, not the test.
 
-// Functions, and methods: only a value's method set holds those that can be
-// called on a value.
+// These are functions and methods. The method set of a value only has the
+// methods that can be called on values.
 var (
 	_ func(config *netlink.Config) (*conntrack.Conn, error) = conntrack.Dial
 	_ func(proto uint8, status conntrack.StatusFlag, srcAddr, destAddr netip.Addr,
@@ -81,7 +81,7 @@ var (
 	} = (*conntrack.Event)(nil)
 )
 
-// Constants can be used where only a constant can.
+// Constants must be usable where the language requires constants.
 const (
 	_ = conntrack.StatusNATMask
 	_ = conntrack.StatusNATDoneMask
@@ -163,7 +163,8 @@ func TestAPIFields(t *testing.T) {
 		ICMPID                      uint16
 		ICMPType, ICMPCode          uint8
 	}](t)
-	// Event.Type has no name to write here; TestAPIEventTypes looks at it.
+	// The type of Event.Type is not exported by name; TestAPIEventTypes checks
+	// it.
 	fields[conntrack.Event, struct {
 		Flow   *conntrack.Flow
 		Expect *conntrack.Expect
@@ -200,9 +201,9 @@ func TestAPIFields(t *testing.T) {
 	}](t)
 }
 
-// fields checks that Got has Want's fields, each declared in Got itself so that
-// it can be named in a literal, and that it is comparable if Want is: tuples,
-// for one, are map keys.
+// fields asserts that Got has the fields of Want, declared in Got itself so
+// that literals can name them. It also asserts that Got is comparable if Want
+// is: tuples, for example, are map keys.
 func fields[Got, Want any](t *testing.T) {
 	got, want := reflect.TypeFor[Got](), reflect.TypeFor[Want]()
 
@@ -379,7 +380,7 @@ func TestAPITexts(t *testing.T) {
 	}
 }
 
-// What came after v0.5.0, under the same promise as the names in api_test.go.
+// These declarations came after v0.5.0, with the same promise.
 
 var (
 	_ interface {
@@ -388,6 +389,7 @@ var (
 		CreateBatch(flows []conntrack.Flow) error
 		UpdateBatch(flows []conntrack.Flow) error
 		DeleteBatch(flows []conntrack.Flow) error
+		GetBatch(keys []conntrack.Flow) iter.Seq2[conntrack.Flow, error]
 		DeleteFunc(ctx context.Context, f conntrack.Filter, match func(*conntrack.Flow) bool) (deleted int, err error)
 		Events(ctx context.Context, groups []netfilter.NetlinkGroup, opts *conntrack.EventOptions) iter.Seq2[conntrack.Event, error]
 	} = (*conntrack.Conn)(nil)
@@ -407,7 +409,7 @@ var (
 		PortID() uint32
 	} = (*conntrack.Conn)(nil)
 
-	// What prints, and what reads it.
+	// These types can be printed and parsed.
 	_ = []fmt.Stringer{conntrack.Flow{}, conntrack.Expect{}, conntrack.Event{}}
 	_ = []json.Marshaler{conntrack.Flow{}, conntrack.Expect{}, conntrack.Event{}}
 	_ = []json.Unmarshaler{(*conntrack.Flow)(nil), (*conntrack.Expect)(nil), (*conntrack.Event)(nil)}

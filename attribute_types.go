@@ -1,28 +1,31 @@
 package conntrack
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/ti-mo/conntrack/internal/nfnl"
 )
 
-// A Helper is the kernel's code that follows a protocol which opens further
-// connections, and whether a flow is under its care (CTA_HELP).
+// A Helper is the helper of a flow (CTA_HELP): code of the kernel, or a
+// program, that follows a protocol which opens further connections. It is zero
+// for a flow without one.
 type Helper struct {
-	// Name is the kernel's name of the helper, such as ftp.
+	// Name is the kernel's name of the helper, such as ftp (CTA_HELP_NAME).
 	Name string
-	// Info is private to the helper (CTA_HELP_INFO, Linux 3.5): to those in user
-	// space; those of the kernel take and give none.
+	// Info is private data of a helper in user space, at most 32 bytes
+	// (CTA_HELP_INFO, Linux 3.5). Helpers in the kernel have none.
 	Info []byte
 }
 
-// NoHelper is a Helper.Name with which [Conn.Update] takes a flow's helper away, and
-// its expectations. Kernels from about 7.2 on refuse that: there a flow keeps its
-// helper until it is deleted.
+// NoHelper is a Helper.Name with which [Conn.Update] removes a flow's helper,
+// and its expectations. Kernels from about 7.2 on refuse that: a flow then
+// keeps its helper until it is deleted.
 const NoHelper = "\x00"
 
-// ProtoInfo is what connection tracking knows about the state of a protocol
-// (CTA_PROTOINFO). At most one of its fields is not nil.
+// ProtoInfo is the protocol's own state of a flow (CTA_PROTOINFO). At most one
+// of its fields is not nil; all are nil for protocols without a state, such as
+// UDP.
 type ProtoInfo struct {
 	TCP  *ProtoInfoTCP
 	DCCP *ProtoInfoDCCP
@@ -31,53 +34,57 @@ type ProtoInfo struct {
 
 // ProtoInfoTCP is the state of a TCP connection (CTA_PROTOINFO_TCP).
 type ProtoInfoTCP struct {
-	// State is a value of enum tcp_conntrack
-	// (linux/netfilter/nf_conntrack_tcp.h).
+	// State is the connection's state, a [TCPState] (enum tcp_conntrack).
 	State uint8
-	// The window scale of each direction (RFC 7323), a power of two. Both or
-	// none are set, and take effect only with the flag 0x01 of that direction.
+	// The window scale of each direction (RFC 7323), as an exponent of two. Set
+	// both or neither. A scale takes effect only with [TCPFlagWindowScale] in
+	// the flags of its direction.
 	OriginalWindowScale uint8
 	ReplyWindowScale    uint8
-	// The flags of each direction in the upper byte (struct nf_ct_tcp_flags,
-	// TCPFlagWindowScale and so on). In the lower one is the mask of the flags that
-	// are to be set, see TCPFlags; the kernel sends 0 there. An Update with 0
-	// changes none, a Create with 0 sets them as they are.
+	// The flags of each direction, such as [TCPFlagWindowScale], in the upper
+	// byte, and in the lower byte a mask of the flags to set (struct
+	// nf_ct_tcp_flags): see [TCPFlags]. The kernel sends a mask of 0. With it,
+	// [Conn.Update] changes no flag, while [Conn.Create] sets all flags to
+	// those given.
 	OriginalFlags uint16
 	ReplyFlags    uint16
 }
 
 // ProtoInfoDCCP is the state of a DCCP connection (CTA_PROTOINFO_DCCP). Linux
-// 6.17 and newer do not track DCCP.
+// 6.17 and later do not track DCCP.
 type ProtoInfoDCCP struct {
+	// State is the connection's state (enum ct_dccp_states), and Role the role
+	// of the source of the original direction (enum ct_dccp_roles).
 	State, Role  uint8
 	HandshakeSeq uint64
 }
 
 // ProtoInfoSCTP is the state of an SCTP association (CTA_PROTOINFO_SCTP).
 type ProtoInfoSCTP struct {
-	// State is a value of enum sctp_conntrack
-	// (linux/netfilter/nf_conntrack_sctp.h).
+	// State is the association's state, an [SCTPState] (enum sctp_conntrack).
 	State                   uint8
 	VTagOriginal, VTagReply uint32
 }
 
-// A Counter counts what passed in one direction of a flow (CTA_COUNTERS_ORIG,
-// CTA_COUNTERS_REPLY), if the sysctl net.netfilter.nf_conntrack_acct was set when
-// the flow began.
+// A Counter counts the packets of one direction of a flow (CTA_COUNTERS_ORIG,
+// CTA_COUNTERS_REPLY). The kernel counts only if the sysctl
+// net.netfilter.nf_conntrack_acct was set when the flow began: see
+// [Flow.Counted].
 type Counter struct {
 	// Direction is true for the reply direction.
 	Direction bool
 
 	Packets uint64
-	// Bytes are those of the packets from the IP header on.
+	// Bytes counts from the IP header on.
 	Bytes uint64
 }
 
-// Timestamp says when a flow began and ended (CTA_TIMESTAMP, Linux 2.6.38), if the
-// sysctl net.netfilter.nf_conntrack_timestamp was set when it began. A time that the
-// kernel did not give is the zero Time; only the flow of an [EventDestroy] has a Stop.
-// For a flow that timed out, the kernel subtracts how late it was reaped, some
-// milliseconds, so that Stop may precede Start.
+// A Timestamp says when a flow began and ended (CTA_TIMESTAMP, Linux 2.6.38).
+// The kernel keeps it only if the sysctl net.netfilter.nf_conntrack_timestamp
+// was set when the flow began; a time that it did not give is the zero Time.
+// Only the flow of an [EventDestroy] has a Stop. For a flow that timed out, the
+// kernel subtracts how late it was reaped, some milliseconds, so Stop may
+// precede Start.
 type Timestamp struct {
 	Start time.Time
 	Stop  time.Time
@@ -87,21 +94,21 @@ type Timestamp struct {
 // security module names it (CTA_SECCTX, Linux 2.6.37). It cannot be set.
 type Security string
 
-// SequenceAdjust says how TCP sequence numbers of one direction are shifted,
-// since a helper changed the length of what was sent (CTA_SEQ_ADJ_ORIG,
+// SequenceAdjust says by how much the TCP sequence numbers of one direction are
+// shifted because a helper changed the length of the data (CTA_SEQ_ADJ_ORIG,
 // CTA_SEQ_ADJ_REPLY, Linux 2.6.24).
 type SequenceAdjust struct {
 	// Direction is true for the reply direction.
 	Direction bool
 
-	// Position is the sequence number where the last change was made.
+	// Position is the sequence number of the last change.
 	Position uint32
-	// The shift before and from Position on, two's complement.
+	// The shift before Position and from Position on, in two's complement.
 	OffsetBefore uint32
 	OffsetAfter  uint32
 }
 
-// SynProxy is what a SYN proxy keeps of the connection that it answered
+// SynProxy is what a SYN proxy remembers of a connection that it answered
 // (CTA_SYNPROXY, Linux 4.18).
 type SynProxy struct {
 	ISN   uint32 // initial sequence number
@@ -124,10 +131,27 @@ func (h *Helper) unmarshal(b []byte, s *slab) error {
 	return d.Err(ctaHelpNames)
 }
 
+// check returns an error if the kernel would refuse h, or cut it short without a
+// word.
+func (h *Helper) check() error {
+	const maxInfo = 32 // in struct nf_conn_help
+	switch n := len(h.Info); {
+	case n > 0 && h.Name == "":
+		return ErrNeedHelper
+	case n > maxInfo:
+		return fmt.Errorf("Helper.Info has %d bytes, the kernel keeps %d", n, maxInfo)
+	}
+	return nil
+}
+
+// forNew returns what a new flow is made with. The kernel has no use for Info then:
+// it drops it, and Linux 5.10 crashes if the helper is one in user space.
+func (h *Helper) forNew() Helper { return Helper{Name: h.Name} }
+
 func (h *Helper) marshal(e *nfnl.Encoder) {
 	name := h.Name
 	if name == NoHelper {
-		name = "" // as the kernel wants it
+		name = "" // which the kernel takes for none
 	}
 	help := e.Nest(ctaHelp)
 	e.String(ctaHelpName, name)
@@ -157,8 +181,8 @@ func (p *ProtoInfo) unmarshal(b []byte, s *slab) error {
 	return d.Err(ctaProtoInfoNames)
 }
 
-// forNew returns p as a new flow is to have it. One that came from the kernel has
-// its TCP flags without a mask: all of them are to be set.
+// forNew returns p for a new flow. TCP flags from the kernel have no mask: all
+// of them are to be set.
 func (p ProtoInfo) forNew() ProtoInfo {
 	if p.TCP != nil {
 		tcp := *p.TCP
@@ -169,7 +193,7 @@ func (p ProtoInfo) forNew() ProtoInfo {
 	return p
 }
 
-// withMask returns TCP flags with a mask of all of them if they have none.
+// withMask returns TCP flags with a mask of all flags, if they have no mask.
 func withMask(flags uint16) uint16 {
 	if flags != 0 && uint8(flags) == 0 {
 		flags |= 0xff
@@ -177,7 +201,7 @@ func withMask(flags uint16) uint16 {
 	return flags
 }
 
-// marshal appends p, if it holds anything.
+// marshal appends p unless it is empty.
 func (p ProtoInfo) marshal(e *nfnl.Encoder) {
 	if !p.filled() {
 		return

@@ -15,31 +15,32 @@ import (
 
 // A BatchError lists the flows of a batch that failed. All others went through.
 //
-// errors.Is and errors.As look at each of them: errors.Is(err, unix.EEXIST) says
-// that at least one of the flows existed.
+// errors.Is and errors.As look at each of the failures: errors.Is(err,
+// unix.EEXIST) means that at least one of the flows existed.
 type BatchError struct {
 	// Op is the operation, such as "create flow".
 	Op string
 	// Total is the number of flows in the batch.
 	Total int
-	// Failed are those that failed, in the order of the batch.
+	// Failed are the failures, in the order of the batch.
 	Failed []FlowError
 }
 
 // A FlowError is the failure of one flow of a batch.
 type FlowError struct {
-	// Index is the place of the flow in the batch.
+	// Index is the flow's index in the batch.
 	Index int
-	// Tuple says which flow it is.
+	// Tuple is the flow's original tuple, or its reply tuple if that is all it
+	// has.
 	Tuple Tuple
-	// Err is the reason. If it is the kernel's, it wraps an errno. If sending or
-	// receiving failed, it is not known whether the flow went through.
+	// Err is the reason. It wraps the errno if the kernel refused the flow. If
+	// sending or receiving failed, the flow may have gone through or not.
 	Err error
 
 	hint string
 }
 
-// Error returns the text of the error.
+// Error returns which flow failed and why.
 func (e *FlowError) Error() string {
 	return fmt.Sprintf("flow %d %s: %s", e.Index, e.Tuple, inWords("flow", e.Err, e.hint))
 }
@@ -47,7 +48,7 @@ func (e *FlowError) Error() string {
 // Unwrap returns e.Err.
 func (e *FlowError) Unwrap() error { return e.Err }
 
-// Error returns the text of the error.
+// Error returns how many flows failed, and the text of the first failure.
 func (e *BatchError) Error() string {
 	text := fmt.Sprintf("conntrack: %s: %d of %d failed", e.Op, len(e.Failed), e.Total)
 	if len(e.Failed) > 0 {
@@ -56,7 +57,7 @@ func (e *BatchError) Error() string {
 	return text
 }
 
-// Unwrap returns the failures, each a *FlowError.
+// Unwrap returns the failures, each a *[FlowError].
 func (e *BatchError) Unwrap() []error {
 	errs := make([]error, len(e.Failed))
 	for i := range e.Failed {
@@ -65,21 +66,22 @@ func (e *BatchError) Unwrap() []error {
 	return errs
 }
 
-// CreateBatch adds flows to the table, many with one system call. Each is
-// attempted, as by [Conn.Create]; if any fails, the error is a [*BatchError]. Those
-// with TupleMaster come last, so that their masters may be among the others.
+// CreateBatch adds flows to the table as [Conn.Create] does, many with one
+// system call. A flow that fails does not stop the rest; the error is then a
+// [*BatchError]. Flows with TupleMaster are added last, so their masters may be
+// in the same batch.
 func (c *Conn) CreateBatch(flows []Flow) error { return c.doAll(opCreate, flows) }
 
-// CreateOrUpdateBatch adds or changes flows, many with one system call. Each is
-// attempted, as by [Conn.CreateOrUpdate]; for the rest it is like [Conn.CreateBatch].
+// CreateOrUpdateBatch adds or changes flows as [Conn.CreateOrUpdate] does, many
+// with one system call. Otherwise it is like [Conn.CreateBatch].
 func (c *Conn) CreateOrUpdateBatch(flows []Flow) error { return c.doAll(opPut, flows) }
 
-// UpdateBatch changes flows, many with one system call. Each is attempted, as by
-// [Conn.Update]; if any fails, the error is a [*BatchError].
+// UpdateBatch changes flows as [Conn.Update] does, many with one system call. A
+// flow that fails does not stop the rest; the error is then a [*BatchError].
 func (c *Conn) UpdateBatch(flows []Flow) error { return c.doAll(opUpdate, flows) }
 
-// DeleteBatch removes flows, many with one system call. Each is attempted, as by
-// [Conn.Delete]; if any fails, the error is a [*BatchError].
+// DeleteBatch removes flows as [Conn.Delete] does, many with one system call. A
+// flow that fails does not stop the rest; the error is then a [*BatchError].
 func (c *Conn) DeleteBatch(flows []Flow) error { return c.doAll(opDelete, flows) }
 
 func (c *Conn) doAll(o op, flows []Flow) error {
@@ -115,8 +117,8 @@ func (c *Conn) doAll(o op, flows []Flow) error {
 	return &BatchError{Op: opNames[o], Total: len(flows), Failed: failed}
 }
 
-// completeBatch is complete for those of the flows that b has added. Whether there
-// is room for labels does not depend on the flow: one that has room tells for all.
+// completeBatch is complete for the flows that b has added. Room for labels
+// does not depend on the flow, so the first that has room answers for all.
 func (c *Conn) completeBatch(b *batch, flows []Flow) {
 	failed := make(map[int]bool, len(b.failed))
 	for _, e := range b.failed {
@@ -138,45 +140,45 @@ func (c *Conn) completeBatch(b *batch, flows []Flow) {
 	}
 }
 
-// A batch collects changes of flows and sends them as often as there are enough.
+// A batch collects changes of flows and sends them whenever it is full.
 type batch struct {
 	*request
 	c        *Conn
 	op       op
-	messages int // at most, in one send
+	messages int // at most in one send
 	bytes    int
 
-	// careful is set if flows are to be looked at first where that tells them from
-	// those that took their places.
+	// careful is set if flows are to be looked up before the change, where that
+	// tells them from later flows in their places.
 	careful bool
-	getter  *getter // nil until it is needed
+	getter  *getter // nil until needed
 
-	waiting []batchFlow  // to be encoded
-	spare   []batchFlow  // room for waiting
-	sent    []*batchFlow // in enc
-	tried   int          // how many flows were
+	waiting []batchFlow  // to encode
+	spare   []batchFlow  // memory for waiting
+	sent    []*batchFlow // encoded in enc
+	tried   int          // number of flows
 	failed  []batchFailure
 
 	onFailure func(i int, err error)
 }
 
-// A batchFlow is a flow, its place in the batch, and what is attempted.
+// A batchFlow is a flow of a batch, its index, and the attempt to make.
 type batchFlow struct {
 	index   int
 	flow    *Flow
 	attempt attempt
-	first   error // of the attempt before this one
+	first   error // of the previous attempt
 	refused bool
 }
 
-// A batchFailure is a flow that failed, and why.
+// A batchFailure is a flow that failed, its index, and why.
 type batchFailure struct {
 	index int
 	flow  *Flow
 	err   error
 }
 
-// newBatch returns a batch for at most n flows.
+// newBatch returns a batch that is flushed at n flows or earlier.
 func (c *Conn) newBatch(o op, n int) *batch {
 	b := &batch{request: newRequest(), c: c, op: o}
 	b.messages, b.bytes = c.sockets.request.MaxBatch()
@@ -194,8 +196,8 @@ func (b *batch) free() {
 	}
 }
 
-// add makes a flow part of the batch, which is flushed when it is full. Until then
-// the flow must stay as it is.
+// add adds a flow, and flushes the batch if it is full. Until then the flow
+// must stay as it is.
 func (b *batch) add(index int, f *Flow) {
 	b.waiting = append(b.waiting, batchFlow{index: index, flow: f, attempt: attempt{b.op, f.key()}})
 	if len(b.waiting) == b.messages {
@@ -203,7 +205,7 @@ func (b *batch) add(index int, f *Flow) {
 	}
 }
 
-// flush sends what was collected, and then what is to be attempted in another way.
+// flush sends what was collected, and then further attempts until none is left.
 func (b *batch) flush() {
 	b.tried += len(b.waiting)
 	b.look()
@@ -219,8 +221,8 @@ func (b *batch) flush() {
 	b.waiting, b.spare = b.spare[:0], b.waiting
 }
 
-// look finds those flows that are to be looked at first, and drops those that are
-// not what they were.
+// look looks up the flows that need it, and drops those that are no longer the
+// same.
 func (b *batch) look() {
 	var keys []*Flow
 	for _, p := range b.waiting {
@@ -257,7 +259,8 @@ func (b *batch) needsLook(f *Flow) bool {
 	return b.op.needsLook(f) || b.careful && !f.Timestamp.Start.IsZero()
 }
 
-// put encodes what is to be attempted.
+// put encodes the attempt for p, and sends the batch first if it would be too
+// long.
 func (b *batch) put(p *batchFlow) {
 	err := p.attempt.append(&b.enc, p.flow, 0)
 	if err == nil && b.enc.Len() > b.bytes && len(b.sent) > 0 {
@@ -272,7 +275,7 @@ func (b *batch) put(p *batchFlow) {
 	b.sent = append(b.sent, p)
 }
 
-// send sends what was encoded.
+// send sends the encoded messages.
 func (b *batch) send() {
 	if len(b.sent) == 0 {
 		return
@@ -284,8 +287,8 @@ func (b *batch) send() {
 	b.sent = b.sent[:0]
 }
 
-// failRest makes err the error of those flows that the kernel is not known to have
-// refused: what became of them is not known.
+// failRest fails with err all sent flows that the kernel has not refused: it is
+// unknown whether they went through.
 func (b *batch) failRest(err error) {
 	for _, p := range b.sent {
 		if !p.refused {
@@ -294,7 +297,7 @@ func (b *batch) failRest(err error) {
 	}
 }
 
-// refused notes that the kernel refused the i'th message.
+// refused notes that the kernel refused message i.
 func (b *batch) refused(i int, err error) {
 	p := b.sent[i]
 	p.refused = true
@@ -310,23 +313,24 @@ func (b *batch) fail(p *batchFlow, err error) {
 	b.failed = append(b.failed, batchFailure{p.index, p.flow, err})
 }
 
-// DeleteFunc removes the flows that f selects and for which match returns true, and
-// returns how many it removed. A nil match is one that always returns true. The
-// memory that it takes does not depend on the table: the Flow that match is given,
-// with what it points to, is overwritten once match has returned.
+// DeleteFunc removes the flows that f selects and for which match returns true,
+// and returns how many it removed. A nil match selects all. Memory use does not
+// grow with the table: the [Flow] given to match, with all that it points to,
+// is overwritten after match has returned.
 //
-// Between what match sees and what is removed, time passes. The kernel reads up to
-// 64 KiB ahead, some 300 flows, and the flows that match has selected are removed
-// when it has seen the last one of 32 KiB, or sooner: so it is as long as match
-// takes for some 300 flows. A flow that vanishes meanwhile is neither counted nor an
-// error. A flow that takes its place, with the same tuples, mostly has the same ID
-// and is removed (see [Flow]), unless flows have a Timestamp.Start: this is then
-// compared right before, which takes one more request for each flow.
+// A flow may change between match and its removal, within the time that match
+// takes for some 300 flows: the kernel reads up to 64 KiB ahead, and selected
+// flows are removed at least every 32 KiB. A flow that vanishes meanwhile is
+// neither counted nor an error. A later flow with the same tuples usually has
+// the same ID, as [Flow.ID] explains, and is then removed in its place. If
+// flows have a Timestamp.Start, DeleteFunc compares it just before the removal,
+// with another request for each flow, and spares the later flow.
 //
-// A flow that the kernel refuses to remove, as some kernels do with those that are
-// offloaded, does not stop the rest; the first such error is returned in the end. The end
-// of ctx, or an error of the dump, ends DeleteFunc; what was removed until then is
-// counted. As in a loop over [Conn.Flows], match may see a flow twice.
+// A flow that the kernel refuses to remove, such as an offloaded one on some
+// kernels, does not stop the rest; the first such error is returned at the end.
+// DeleteFunc stops when ctx ends or the dump fails, and returns how many flows
+// it removed until then. As in a loop over [Conn.Flows], match may see a flow
+// twice.
 func (c *Conn) DeleteFunc(ctx context.Context, f Filter, match func(*Flow) bool) (deleted int, err error) {
 	if match == nil {
 		match = func(*Flow) bool { return true }
@@ -339,31 +343,36 @@ func (c *Conn) deleteFunc(ctx context.Context, f *Filter, match func(*Flow) bool
 	return c.sweep(ctx, opDelete, f, func(flow *Flow) (Flow, bool) { return Flow{}, match(flow) })
 }
 
-// UpdateFunc changes the flows that f selects and for which change returns true, and
-// returns how many it changed. What change returns says what to change, and nothing
-// else, as for [Conn.Update]: Flow{Mark: 5}. Its tuples and zone are the flow's,
-// whatever they are. For the rest it is like [Conn.DeleteFunc], but the kernel does
-// not compare the ID: a flow that takes the place of one that change has seen is
-// changed instead, unless it can be told apart by Timestamp.Start.
+// UpdateFunc changes the flows that f selects and for which change returns
+// true, and returns how many it changed. The [Flow] that change returns holds
+// only what is to change, as for [Conn.Update]: Flow{Mark: 5}. UpdateFunc fills
+// in tuples and zone.
 //
-// Where zones differ by direction, a flow whose own zone holds for both may be hidden
-// by another one that has its tuple. Such a flow is not changed, and the error says
-// which one it is. Therefore a flow with a Zone takes one more request.
+// Otherwise it is like [Conn.DeleteFunc], except that the kernel does not
+// compare the ID of an update: a later flow with the same tuples is changed in
+// the place of the one that change has seen, unless Timestamp.Start tells them
+// apart.
+//
+// If zones differ by direction, a flow whose zone is that of both directions
+// may be hidden by another flow that has its tuple. It is then not changed, and
+// the error names it. Finding out takes one more request for each flow with a
+// Zone.
 func (c *Conn) UpdateFunc(ctx context.Context, f Filter, change func(*Flow) (Flow, bool)) (updated int, err error) {
 	if change == nil {
 		return 0, opError("update flows", ErrNoChange)
 	}
 	updated, err = c.sweep(ctx, opUpdate, &f, func(flow *Flow) (Flow, bool) {
 		update, ok := change(flow)
-		update.TupleMaster = Tuple{} // it can only be as it is
+		update.TupleMaster = Tuple{} // the kernel cannot change it
 		return update, ok
 	})
 	return updated, opError("update flows", err)
 }
 
-// sweep carries out o on what pick returns of the flows that f selects, if that
-// is ok, and returns how often that went well. What a flow is found by is that of
-// the flow that pick was given.
+// sweep carries out o on each flow that f selects and pick returns true for,
+// and returns how many succeeded. pick returns what the operation needs besides
+// the flow's tuples, zone, ID and start, which are those of the flow that it
+// was given.
 func (c *Conn) sweep(ctx context.Context, o op, f *Filter, pick func(*Flow) (Flow, bool)) (done int, err error) {
 	s := sweep{batch: c.newBatch(o, math.MaxInt)}
 	defer s.free()
@@ -387,12 +396,12 @@ func (c *Conn) sweep(ctx context.Context, o op, f *Filter, pick func(*Flow) (Flo
 	return s.tried - s.lost, errors.Join(err, s.err)
 }
 
-// A sweep carries out an operation on many flows, in batches.
+// A sweep carries out an operation on the flows of a dump, in batches.
 type sweep struct {
 	*batch
-	flows []Flow // those of the batch
-	lost  int    // of those that were tried
-	err   error  // the first, but for flows that were not there
+	flows []Flow // of the batch
+	lost  int    // how many of the tried flows failed
+	err   error  // the first that is not about a flow that has gone
 }
 
 func (s *sweep) add(flow *Flow, picked Flow) {
@@ -407,13 +416,13 @@ func (s *sweep) add(flow *Flow, picked Flow) {
 	}
 }
 
-// finish carries out what is left to do.
+// finish carries out what the batch still holds.
 func (s *sweep) finish() {
 	s.flush()
 	s.account()
 }
 
-// account empties failed, for flows to be used again.
+// account counts the failures, and empties failed so that flows can be reused.
 func (s *sweep) account() {
 	for _, e := range s.failed {
 		if s.err == nil && !errors.Is(e.err, fs.ErrNotExist) {
@@ -424,9 +433,12 @@ func (s *sweep) account() {
 	s.failed = s.failed[:0]
 }
 
-// GetBatch returns an iterator over the flows that the keys stand for, many asked
-// for with one system call: one pair for each key, in order, as [Conn.Get] returns
-// it. The table is asked while the loop goes on, some hundred keys ahead of it.
+// GetBatch returns an iterator over the flows that the keys stand for. It
+// yields one pair for each key, in order, with what [Conn.Get] returns for it,
+// but asks for many with one system call. A flow that does not exist does not
+// end the loop: its pair has an error that satisfies errors.Is(err,
+// unix.ENOENT). The kernel is asked while the loop goes on, for some hundred
+// keys at a time.
 func (c *Conn) GetBatch(keys []Flow) iter.Seq2[Flow, error] {
 	return func(yield func(Flow, error) bool) {
 		g := c.newGetter()
@@ -446,24 +458,24 @@ func (c *Conn) GetBatch(keys []Flow) iter.Seq2[Flow, error] {
 	}
 }
 
-// A getter gets many flows with one send.
+// A getter asks for many flows with one send.
 type getter struct {
 	*request
 	c        *Conn
-	messages int // at most, in one send
+	messages int // at most in one send
 	bytes    int
 
-	found []found // one for each key
-	sent  []int   // which keys are in enc
+	found []found // by key
+	sent  []int   // the keys in enc, by message
 
 	onReply   func(i int, m nfnl.Message) error
 	onFailure func(i int, err error)
 }
 
-// found is what came of a key.
+// found is the answer to a key.
 type found struct {
 	flow Flow
-	key  key // that led to it
+	key  key // the one that found flow
 	err  error
 }
 
@@ -474,7 +486,7 @@ func (c *Conn) newGetter() *getter {
 	return g
 }
 
-// get returns what came of each key, until it is called again.
+// get returns the answers to keys. They are valid until the next call.
 func (g *getter) get(keys []*Flow) []found {
 	g.found = slices.Grow(g.found[:0], len(keys))[:len(keys)]
 	clear(g.found)
@@ -499,7 +511,7 @@ func (g *getter) get(keys []*Flow) []found {
 	return g.found
 }
 
-// put encodes the i'th key, which is f.
+// put encodes the question for key i, which is f.
 func (g *getter) put(i int, f *Flow) {
 	k := g.found[i].key
 	err := k.appendGet(&g.enc, f, ctGet)
@@ -512,11 +524,11 @@ func (g *getter) put(i int, f *Flow) {
 		g.found[i].err = err
 		return
 	}
-	g.found[i].err = nfnl.ErrNoReply // until there is one
+	g.found[i].err = nfnl.ErrNoReply // until one comes
 	g.sent = append(g.sent, i)
 }
 
-// send sends what was encoded.
+// send sends the encoded messages.
 func (g *getter) send() {
 	if len(g.sent) == 0 {
 		return

@@ -18,7 +18,7 @@ import (
 	"github.com/ti-mo/conntrack/internal/nstest"
 )
 
-// newestGolden returns the golden message of this name, that of the last
+// newestGolden returns the golden message with the given name from the last
 // directory.
 func newestGolden(b *testing.B, name string) netlink.Message {
 	b.Helper()
@@ -113,10 +113,10 @@ func BenchmarkEncode(b *testing.B) {
 	})
 }
 
-// The tests of this file pin what is allocated, and so run before the parallel
-// ones. The race detector allocates too.
+// These tests count allocations, so they run before the parallel tests and
+// without the race detector, which allocates too.
 
-// tcpFlows returns n flows that have all that most flows have.
+// tcpFlows returns n flows with the attributes that most flows have.
 func tcpFlows(n int) []Flow {
 	flows := make([]Flow, n)
 	for i := range flows {
@@ -137,8 +137,8 @@ func dialTest(t testing.TB) *Conn {
 	return c
 }
 
-// allocations returns how often fn allocates, with the fraction that
-// testing.AllocsPerRun leaves out.
+// allocations returns the allocations of one call of fn, including the fraction
+// that testing.AllocsPerRun drops.
 func allocations(t *testing.T, fn func() error) float64 {
 	t.Helper()
 	const times = 100
@@ -190,7 +190,7 @@ func TestDumpAllocations(t *testing.T) {
 	require.LessOrEqual(t, perDump/flows, 0.05, "a flow of a dump")
 }
 
-// TestFlowSize pins the size of what a dump copies for each flow.
+// TestFlowSize asserts the size of a Flow, which a dump copies for each flow.
 func TestFlowSize(t *testing.T) {
 	require.LessOrEqual(t, int(unsafe.Sizeof(Flow{})), 576)
 }

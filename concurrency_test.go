@@ -21,12 +21,13 @@ import (
 	"github.com/ti-mo/conntrack/netfilter"
 )
 
-// TestConcurrent uses one Conn from many goroutines, and checks every result.
+// TestConcurrent asserts that many goroutines get correct results from one
+// Conn.
 func TestConcurrent(t *testing.T) {
 	t.Parallel()
 	const (
 		writers = 8
-		each    = 12 // so few that the buffer holds all events, even where net.core.rmem_max limits it
+		each    = 12 // few enough for the buffer to hold all events, even if net.core.rmem_max limits it
 	)
 	c := dial(t, nstest.New(t))
 	require.NoError(t, c.SetReadBuffer(4<<20))
@@ -72,7 +73,7 @@ func TestConcurrent(t *testing.T) {
 	require.NoError(t, err)
 	require.Zero(t, stats.Entries)
 
-	// Each flow came, was updated and went.
+	// Each flow was created, updated and destroyed.
 	count := make(map[conntrack.EventType]int)
 	for range 3 * writers * each {
 		count[receive(t, events).Type]++
@@ -83,7 +84,7 @@ func TestConcurrent(t *testing.T) {
 	}
 }
 
-// liveFlow goes through the life of a flow.
+// liveFlow creates, reads, changes and deletes a flow.
 func liveFlow(c *conntrack.Conn, f conntrack.Flow) error {
 	f.Mark = 1
 	if err := c.Create(f); err != nil {
@@ -112,7 +113,8 @@ func liveFlow(c *conntrack.Conn, f conntrack.Flow) error {
 	return nil
 }
 
-// readings are what may go on while up to so many flows live.
+// readings are calls that may run while other goroutines change at most that
+// many flows.
 func readings(most int) map[string]func(c *conntrack.Conn) error {
 	check := func(flows []conntrack.Flow, err error) error {
 		if err != nil {
@@ -174,8 +176,8 @@ func readings(most int) map[string]func(c *conntrack.Conn) error {
 	}
 }
 
-// TestCloseWhileInUse asserts that whatever goes on when a Conn is closed ends
-// with success or with fs.ErrClosed, and leaves nothing behind.
+// TestCloseWhileInUse asserts that calls that are running when a Conn is closed
+// either succeed or return fs.ErrClosed, and leave nothing behind.
 func TestCloseWhileInUse(t *testing.T) {
 	ns := nstest.New(t)
 	filler := dial(t, ns)
@@ -219,13 +221,13 @@ func TestCloseWhileInUse(t *testing.T) {
 				t.Error(err)
 			}
 			for w := range 3 {
-				_ = filler.Delete(newFlow(w)) // which may have been left in the middle
+				_ = filler.Delete(newFlow(w)) // may be left over
 			}
 		}
 	})
 }
 
-// TestCloseTogether closes a Conn from several goroutines.
+// TestCloseTogether asserts that several goroutines can close a Conn at once.
 func TestCloseTogether(t *testing.T) {
 	ns := nstest.New(t)
 	leaksNothing(t, func() {
@@ -241,15 +243,15 @@ func TestCloseTogether(t *testing.T) {
 	})
 }
 
-// TestFlowsLeftEarly leaves dumps, which takes a socket each, and uses the Conn
-// in the loop body.
+// TestFlowsLeftEarly asserts that a Conn works after loops over flows were left
+// early, and in their bodies.
 func TestFlowsLeftEarly(t *testing.T) {
 	ns := nstest.New(t)
 	c := dial(t, ns)
 	for i := range 500 {
 		create(t, c, newFlow(i))
 	}
-	require.Len(t, mustDump(t, c), 500) // opens the socket that stays
+	require.Len(t, mustDump(t, c), 500) // opens the socket that is kept
 	leaksNothing(t, func() {
 		for i := range 50 {
 			ctx, cancel := context.WithCancel(t.Context())
@@ -281,9 +283,9 @@ func mustDump(t testing.TB, c *conntrack.Conn) []conntrack.Flow {
 	return flows
 }
 
-// TestChaos lets all that a Conn does end in all ways, together and in all orders:
-// by Close, by the context, by leaving a loop, by a panic in its body, with overruns
-// on the way. It goes on for as long as CONNTRACK_TEST_CHAOS says.
+// TestChaos asserts that a Conn survives everything at once, in random order:
+// calls that end by Close, by the context, by a break or by a panic, and
+// overruns. It runs for the time in CONNTRACK_TEST_CHAOS.
 func TestChaos(t *testing.T) {
 	duration := 2 * time.Second
 	if s := os.Getenv("CONNTRACK_TEST_CHAOS"); s != "" {
@@ -305,7 +307,7 @@ func TestChaos(t *testing.T) {
 	})
 }
 
-// chaos is one Conn and those who use it.
+// chaos is a Conn and its users.
 type chaos struct {
 	t      *testing.T
 	conn   *conntrack.Conn
@@ -342,7 +344,7 @@ func (c *chaos) run(r *rand.Rand) {
 	within(c.t, c.actors.Wait)
 }
 
-// check fails the test if err is none of those that may come.
+// check fails the test if err is not an expected error.
 func (c *chaos) check(err error) {
 	if batch := (*conntrack.BatchError)(nil); errors.As(err, &batch) {
 		for _, failed := range batch.Unwrap() {
@@ -353,7 +355,7 @@ func (c *chaos) check(err error) {
 	for _, expected := range []error{
 		nil, context.Canceled, unix.EBADF, conntrack.ErrOverrun, conntrack.ErrListening, conntrack.ErrDumpInterrupted,
 		unix.ENOENT, unix.EEXIST,
-		unix.ENOBUFS, // where the buffer is too small for an answer
+		unix.ENOBUFS, // if the buffer is too small for an answer
 	} {
 		if errors.Is(err, expected) {
 			return
@@ -364,7 +366,7 @@ func (c *chaos) check(err error) {
 
 var errChaos = errors.New("panic on purpose")
 
-// leave leaves a loop now and then: by its result, or by a panic that its caller
+// leave leaves a loop at random: by its result, or by a panic that its caller
 // recovers from.
 func (c *chaos) leave(r *rand.Rand) bool {
 	switch r.IntN(50) {
@@ -402,7 +404,7 @@ func (c *chaos) watch(r *rand.Rand) {
 	}
 }
 
-// listen reads a part of the events.
+// listen reads some of the events.
 func (c *chaos) listen(r *rand.Rand) {
 	events := make(chan conntrack.Event, r.IntN(3))
 	errs, err := c.conn.Listen(events, uint8(1+r.IntN(8)), netfilter.GroupsCT)
@@ -446,7 +448,7 @@ func (c *chaos) change(r *rand.Rand) {
 	}
 }
 
-// ask asks a loop, if there is one, for its fence.
+// ask sends a fence to the running event loop, if there is one.
 func (c *chaos) ask(*rand.Rand) {
 	for range 5 {
 		called := make(chan struct{})

@@ -12,18 +12,18 @@ import (
 	"github.com/ti-mo/conntrack/netfilter"
 )
 
-// A Conn is a connection to the kernel's connection tracking, in one network
-// namespace. Its methods may be called from several goroutines, those that
-// iterate also from within each other's loops.
+// A Conn is a connection to the kernel's connection tracking in one network
+// namespace. Its methods may be called from several goroutines, and loops over
+// its iterators may be nested.
 //
-// It opens one socket at Dial, for requests. Each dump and each listener has a
-// socket of its own, opened when it is needed in the same network namespace and
-// with the same options.
+// [Dial] opens one socket, for requests. Each dump and each listener uses a
+// socket of its own, which the Conn opens when it needs one, in the same
+// network namespace and with the same options.
 type Conn struct {
 	sockets sockets
 	kernel  *kernel
 
-	mu        sync.Mutex // held by Listen and Close while they change what is below
+	mu        sync.Mutex // held by Listen and Close while they change the fields below
 	listening bool
 	workers   sync.WaitGroup // of Listen
 	closed    bool
@@ -33,18 +33,19 @@ type Conn struct {
 }
 
 // Dial opens a connection to the network namespace of the calling thread or, if
-// config.NetNS is set, of that descriptor, which may be closed afterwards. A nil
-// config is the zero config. Dial ignores config.Groups, since [Conn.Listen] and
-// [Conn.Events] join groups; config.PID is the address of the socket for requests
-// alone.
+// config.NetNS is set, to that of this file descriptor, which may be closed
+// afterwards. A nil config is the zero config. Dial ignores config.Groups:
+// [Conn.Listen] and [Conn.Events] join groups. config.PID is the netlink
+// address of the socket for requests alone.
 //
-// config.NetNS takes CAP_SYS_ADMIN. A Conn in another namespace than the process
-// keeps a thread there until it is closed, for the sockets that it opens later: the
+// Dial with config.NetNS needs CAP_SYS_ADMIN. If the descriptor is not of the
+// process's own namespace, the [Conn] keeps a thread in the other one until it
+// is closed, and opens further sockets from there: once Dial has returned, the
 // process may drop all capabilities but CAP_NET_ADMIN.
 //
-// Otherwise Dial succeeds without privilege, but no operation of the Conn does. On
-// other systems than Linux the error satisfies errors.Is(err,
-// errors.ErrUnsupported).
+// Without config.NetNS, Dial needs no privilege, but every later request needs
+// CAP_NET_ADMIN. On systems other than Linux, the error satisfies
+// errors.Is(err, errors.ErrUnsupported).
 func Dial(config *netlink.Config) (*Conn, error) {
 	if config != nil {
 		own := *config
@@ -67,17 +68,19 @@ func newConn(request *nfnl.Conn, k *kernel) *Conn {
 }
 
 func init() {
-	testkit.NewKernel = func(r release.Release) func(*nfnl.Conn) any {
-		k := &kernel{release: func() (release.Release, error) { return r, nil }}
+	testkit.NewKernel = func(r release.Release, sysctl func(string) (uint32, error)) func(*nfnl.Conn) any {
+		k := &kernel{release: func() (release.Release, error) { return r, nil }, sysctl: sysctl}
 		return func(request *nfnl.Conn) any { return newConn(request, k) }
 	}
 }
 
-// Close ends what the Conn does, in whatever goroutine, and closes its sockets.
-// It returns when the workers of Listen have ended, which does not depend on
-// anybody reading their channels; the caller may close these then. Operations
-// that were under way, and later ones, return an error that satisfies
-// errors.Is(err, fs.ErrClosed). Closing twice is no error.
+// Close closes the sockets of the Conn and ends whatever it is doing in other
+// goroutines. Operations that are under way, and later ones, return an error
+// that satisfies errors.Is(err, fs.ErrClosed).
+//
+// Close waits until the workers of [Conn.Listen] have ended. They end even if
+// nobody reads their channels, and the caller may close these afterwards.
+// Closing a Conn twice is no error.
 func (c *Conn) Close() error {
 	err := c.closeOnce()
 	c.workers.Wait()
@@ -95,33 +98,36 @@ func (c *Conn) closeOnce() error {
 	return c.sockets.close()
 }
 
-// PortID returns the netlink address of the socket that all requests but dumps go
-// through: Event.PortID of the events that they cause.
+// PortID returns the netlink address of the socket for requests. It is the
+// PortID of each [Event] that a request of this Conn caused.
 func (c *Conn) PortID() uint32 { return c.sockets.request.PortID() }
 
-// SetOption switches an option of all sockets of the Conn on or off, including
-// those that it opens later. With netlink.NoENOBUFS the kernel does not tell of
-// overruns, so that events are lost without ErrOverrun; there is no need for it.
+// SetOption switches an option on or off for all sockets of the Conn, including
+// those that it opens later. No program needs netlink.NoENOBUFS: with it the
+// kernel drops events without [ErrOverrun].
 func (c *Conn) SetOption(option netlink.ConnOption, enable bool) error {
 	return opError("set option", c.sockets.each(func(s *nfnl.Conn) error {
 		return s.SetOption(option, enable)
 	}))
 }
 
-// SetReadBuffer sets the size in bytes of the kernel's receive buffer for all
-// sockets of the Conn, including those that it opens later. With CAP_NET_ADMIN in
-// the initial user namespace it may exceed the sysctl net.core.rmem_max, which
-// limits it otherwise. The kernel doubles the value, to make room for its
-// bookkeeping. A size below 1, or too large to be doubled, from 1<<30 on, gives an
-// error that satisfies errors.Is(err, fs.ErrInvalid).
+// SetReadBuffer sets the size of the kernel's receive buffer, in bytes, for all
+// sockets of the Conn, including those that it opens later. The kernel doubles
+// the size, to make room for its bookkeeping.
+//
+// The sysctl net.core.rmem_max limits the size, unless the process has
+// CAP_NET_ADMIN in the initial user namespace. A size below 1, or one that
+// cannot be doubled (1<<30 and more), is an error that satisfies errors.Is(err,
+// fs.ErrInvalid).
 func (c *Conn) SetReadBuffer(bytes int) error {
 	return opError("set read buffer", c.sockets.each(func(s *nfnl.Conn) error {
 		return s.SetReadBuffer(bytes)
 	}))
 }
 
-// SetWriteBuffer sets the size in bytes of the kernel's send buffer for all
-// sockets of the Conn, in the manner of SetReadBuffer (net.core.wmem_max).
+// SetWriteBuffer sets the size of the kernel's send buffer, in bytes, for all
+// sockets of the Conn. Otherwise it is like [Conn.SetReadBuffer], with the
+// sysctl net.core.wmem_max.
 func (c *Conn) SetWriteBuffer(bytes int) error {
 	return opError("set write buffer", c.sockets.each(func(s *nfnl.Conn) error {
 		return s.SetWriteBuffer(bytes)
@@ -134,11 +140,14 @@ func (c *Conn) Flush() error {
 	return c.flush("flush", &all)
 }
 
-// FlushFilter removes the flows that f selects. The zero Filter selects all of them. A
-// filter that contradicts itself gives [ErrFilterSelectsNothing].
+// FlushFilter removes the flows that f selects. The zero [Filter] selects all
+// flows. A filter that contradicts itself is an error:
+// [ErrFilterSelectsNothing].
 //
-// If the kernel is known to honour all of f, this is one request. If not, it is
-// [Conn.DeleteFunc], and what is said there holds here too.
+// If the kernel is known to honour all of f, FlushFilter is one request:
+// [Conn.KernelFilters] tells. Otherwise it dumps the flows and removes them as
+// [Conn.DeleteFunc] does, so flows may change or be replaced between the two,
+// as described there.
 func (c *Conn) FlushFilter(f Filter) error {
 	const name = "flush with filter"
 	k, err := f.plan(true, c.has)
@@ -160,8 +169,8 @@ func (c *Conn) flush(name string, k *kernelFilter) error {
 	}))
 }
 
-// flushFamilies calls flush for a family. Linux 4.4 refuses to flush all families at
-// once: then it calls flush for each.
+// flushFamilies calls flush with the family. Linux 4.4 refuses to flush all
+// families at once, so flushFamilies then calls flush once for each.
 func flushFamilies(family netfilter.ProtoFamily, flush func(netfilter.ProtoFamily) error) error {
 	err := flush(family)
 	if family != netfilter.ProtoUnspec || !nfnl.IsInvalid(err) {

@@ -35,13 +35,13 @@ func dial(t testing.TB, ns *nstest.NS) *conntrack.Conn {
 	return c
 }
 
-// A call is a use of a method, with arguments that there is nothing wrong with.
+// A call is a call of a method with valid arguments.
 type call struct {
 	name string
 	do   func(c *conntrack.Conn) error
 }
 
-// calls has all methods that use a socket, but for Close.
+// calls returns calls of all methods that use a socket, except Close.
 func calls() []call {
 	f := newFlow(1)
 	return []call{
@@ -134,6 +134,10 @@ func calls() []call {
 			_, err := c.StatsGlobal()
 			return err
 		}},
+		{"Settings", func(c *conntrack.Conn) error {
+			_, err := c.Settings()
+			return err
+		}},
 		{"CreateBatch", func(c *conntrack.Conn) error { return c.CreateBatch([]conntrack.Flow{f, newFlow(2), newFlow(3)}) }},
 		{"UpdateBatch", func(c *conntrack.Conn) error { return c.UpdateBatch([]conntrack.Flow{f, newFlow(2), newFlow(3)}) }},
 		{"DeleteBatch", func(c *conntrack.Conn) error { return c.DeleteBatch([]conntrack.Flow{f, newFlow(2), newFlow(3)}) }},
@@ -176,7 +180,8 @@ func TestClosed(t *testing.T) {
 	}
 }
 
-// requireOpError asserts that err is of the type that its method returns.
+// requireOpError asserts that err has the type that its method returns, and
+// wraps want.
 func requireOpError(t testing.TB, err, want error) {
 	t.Helper()
 	require.ErrorIs(t, err, want)
@@ -185,8 +190,8 @@ func requireOpError(t testing.TB, err, want error) {
 	require.True(t, errors.As(err, &op) || errors.As(err, &batch), "%T", err)
 }
 
-// TestUnprivileged asserts that the errors of who may not do things say so, and
-// that a Conn works once they may.
+// TestUnprivileged asserts that without the privilege, errors say that it is
+// missing, and that the Conn works once it is there.
 func TestUnprivileged(t *testing.T) {
 	t.Parallel()
 	ns := nstest.New(t)
@@ -208,8 +213,8 @@ func TestUnprivileged(t *testing.T) {
 	listen(t, c, netfilter.GroupsCT)
 }
 
-// TestNetAdmin asserts that nothing takes CAP_SYS_ADMIN where the thread is in the
-// namespace already.
+// TestNetAdmin asserts that nothing needs CAP_SYS_ADMIN if the thread is
+// already in the namespace.
 func TestNetAdmin(t *testing.T) {
 	t.Parallel()
 	ns := nstest.New(t)
@@ -220,11 +225,11 @@ func TestNetAdmin(t *testing.T) {
 			defer c.Close()
 			for _, call := range calls() {
 				if call.name == "CreateExpect" {
-					continue // which takes a master
+					continue // needs a master
 				}
 				err := call.do(c)
 				switch call.name {
-				case "Get", "GetBatch", "UpdateExpect", "GetExpect", "DeleteExpect", "ExpectsOf": // of what is not there
+				case "Get", "GetBatch", "UpdateExpect", "GetExpect", "DeleteExpect", "ExpectsOf": // the entries do not exist
 					require.ErrorIs(t, err, unix.ENOENT)
 				default:
 					require.NoError(t, err, call.name)
@@ -234,8 +239,8 @@ func TestNetAdmin(t *testing.T) {
 	})
 }
 
-// withoutCapability calls fn on the calling thread, which must be locked, without
-// the capability. Others keep it.
+// withoutCapability calls fn without the capability. The calling thread must be
+// locked; other threads keep the capability.
 func withoutCapability(capability int, fn func()) (err error) {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
@@ -252,8 +257,8 @@ func withoutCapability(capability int, fn func()) (err error) {
 	return nil
 }
 
-// TestBadInput asserts that what cannot be meant is found before anything is
-// sent: the error is the same where nothing can be sent any more.
+// TestBadInput asserts that invalid arguments are found before anything is
+// sent: the error is the same on a closed Conn.
 func TestBadInput(t *testing.T) {
 	t.Parallel()
 	good, good6 := newFlow(1), newFlow6(1)
@@ -305,9 +310,7 @@ func TestBadInput(t *testing.T) {
 		badFlow(name, "with long helper info", with(good, func(f *conntrack.Flow) { f.Helper = conntrack.Helper{Name: "ftp", Info: []byte(long)} }), nil, "70000 bytes")
 		badFlow(name, "with helper info alone", with(good, func(f *conntrack.Flow) { f.Helper.Info = []byte{1} }), conntrack.ErrNeedHelper, "helper")
 		badFlow(name, "with NUL in helper", with(good, func(f *conntrack.Flow) { f.Helper.Name = "ftp\x00junk" }), nil, "NUL")
-		badFlow(name, "with helper too long together", with(good, func(f *conntrack.Flow) {
-			f.Helper = conntrack.Helper{Name: long[:40_000], Info: []byte(long[:40_000])}
-		}), nil, "nested attribute")
+		badFlow(name, "with helper that just fits", with(good, func(f *conntrack.Flow) { f.Helper.Name = long[:65_529] }), nil, "nested attribute")
 		badFlow(name, "with long labels", with(good, func(f *conntrack.Flow) { f.Labels = []byte(long) }), nil, "70000 bytes")
 		badFlow(name, "with long labels mask", with(good, func(f *conntrack.Flow) { f.LabelsMask = []byte(long) }), conntrack.ErrBadLabels, "")
 	}
@@ -354,13 +357,13 @@ func TestBadInput(t *testing.T) {
 		})
 	}
 	require.Zero(t, ns.Count())
-	// After all that it works.
+	// The Conn still works.
 	create(t, c, good)
 	requireFlow(t, good, dumpOne(t, c))
 }
 
-// TestOpError asserts what can be found out from an error, and that the
-// kernel's own words are in it.
+// TestOpError asserts what an error tells programs, and that it contains the
+// kernel's text.
 func TestOpError(t *testing.T) {
 	t.Parallel()
 	c := dial(t, nstest.New(t))
@@ -412,8 +415,8 @@ func TestDialBadNamespace(t *testing.T) {
 	})
 }
 
-// TestNamespace asserts that everything happens in the namespace that the Conn
-// was dialled for, whatever becomes of the descriptor and of the thread.
+// TestNamespace asserts that a Conn stays in the namespace that it was dialed
+// for, whatever happens to the descriptor and the thread.
 func TestNamespace(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -446,12 +449,14 @@ func TestNamespace(t *testing.T) {
 			c, err := tt.dial(ns)
 			require.NoError(t, err)
 			defer c.Close()
-			// Whoever uses the descriptor's number again is no namespace.
+			// The descriptor's number is reused for a file that is not a
+			// namespace.
 			null, err := os.Open(os.DevNull)
 			require.NoError(t, err)
 			defer null.Close()
 
-			// In the process's namespace, in the Conn's, and in another one.
+			// This runs in the process's namespace, in the Conn's and in
+			// another one.
 			use := func(n int) error {
 				if n == 0 {
 					listen(t, c, netfilter.GroupsCT)
@@ -477,8 +482,8 @@ func TestNamespace(t *testing.T) {
 	}
 }
 
-// TestNamespaceOfEvents asserts that a Conn that was dialled by a thread in a
-// namespace listens there, from whatever thread.
+// TestNamespaceOfEvents asserts that a Conn dialed by a thread in a namespace
+// listens there, whichever thread calls it.
 func TestNamespaceOfEvents(t *testing.T) {
 	t.Parallel()
 	ns, elsewhere := nstest.New(t), nstest.New(t)
@@ -524,9 +529,9 @@ func TestOptions(t *testing.T) {
 	requireFlow(t, newFlow(1), dumpOne(t, c))
 }
 
-// TestDroppedCapabilities asserts that all of a Conn that was dialled for another
-// namespace works once the process has given up the right to enter it. That
-// cannot be taken back, so a process of its own does it.
+// TestDroppedCapabilities asserts that a Conn for another namespace works
+// completely after the process has dropped the right to enter it. The
+// capability cannot be regained, so the test uses a separate process.
 func TestDroppedCapabilities(t *testing.T) {
 	const child = "CONNTRACK_TEST_DROP_CAPABILITIES"
 	ns := nstest.New(t)
@@ -539,6 +544,7 @@ func TestDroppedCapabilities(t *testing.T) {
 	}
 	c, err := conntrack.Dial(ns.Config())
 	require.NoError(t, err)
+	ns.Sysctl("net.netfilter.nf_conntrack_events", "1") // not the default of new kernels
 	keepNetAdmin(t)
 	require.ErrorIs(t, unix.Setns(ns.FD(), unix.CLONE_NEWNET), unix.EPERM)
 
@@ -547,7 +553,7 @@ func TestDroppedCapabilities(t *testing.T) {
 		create(t, c, newFlow(n))
 		require.Equal(t, conntrack.EventNew, receive(t, events).Type)
 	}
-	for range 20 { // more than there are spare sockets, each closed at the break
+	for range 20 { // more than there are spare sockets; each break closes one
 		for _, err := range c.Flows(context.Background(), conntrack.Filter{}, nil) {
 			require.NoError(t, err)
 			break
@@ -559,6 +565,9 @@ func TestDroppedCapabilities(t *testing.T) {
 	n, err := c.DeleteFunc(context.Background(), conntrack.Filter{}, nil)
 	require.NoError(t, err)
 	require.Equal(t, 3, n)
+	settings, err := c.Settings()
+	require.NoError(t, err)
+	require.EqualValues(t, 1, settings.Events)
 	ctx, cancel := context.WithCancel(context.Background())
 	for _, err := range c.Events(ctx, netfilter.GroupsCT, &conntrack.EventOptions{Joined: cancel}) {
 		require.ErrorIs(t, err, context.Canceled)
@@ -566,9 +575,44 @@ func TestDroppedCapabilities(t *testing.T) {
 	require.NoError(t, c.Close())
 }
 
-// keepNetAdmin gives up all capabilities but CAP_NET_ADMIN. Where Go is linked
-// with C, which keeps it from changing them for all threads, it makes setns fail
-// as if CAP_SYS_ADMIN had gone.
+// TestFewDescriptors asserts that the error says what is missing, and nothing about
+// a namespace, which is not to be entered. The limit is the process's, so a process
+// of its own has it.
+func TestFewDescriptors(t *testing.T) {
+	const child = "CONNTRACK_TEST_FEW_DESCRIPTORS"
+	nstest.Require(t)
+	if os.Getenv(child) == "" {
+		cmd := exec.Command(os.Args[0], "-test.run=^TestFewDescriptors$", "-test.count=1")
+		cmd.Env = append(os.Environ(), child+"=1")
+		out, err := cmd.CombinedOutput()
+		require.NoError(t, err, "%s", out)
+		return
+	}
+	c, err := conntrack.Dial(nil)
+	require.NoError(t, err)
+	defer c.Close()
+	limit := unix.Rlimit{Cur: 64, Max: 64}
+	require.NoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit))
+	var taken []int
+	for {
+		fd, err := unix.Open(os.DevNull, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			require.ErrorIs(t, err, unix.EMFILE)
+			break
+		}
+		taken = append(taken, fd)
+	}
+	_, err = c.Dump(nil)
+	requireOpError(t, err, unix.EMFILE)
+	require.NotContains(t, err.Error(), "namespace")
+	require.NoError(t, unix.Close(taken[0]))
+	_, err = c.Dump(nil)
+	require.NoError(t, err, "one is enough")
+}
+
+// keepNetAdmin drops all capabilities except CAP_NET_ADMIN. With cgo, Go cannot
+// change them for all threads, so it makes setns fail as if CAP_SYS_ADMIN were
+// missing.
 func keepNetAdmin(t *testing.T) {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	data := [2]unix.CapUserData{{Effective: 1 << unix.CAP_NET_ADMIN, Permitted: 1 << unix.CAP_NET_ADMIN}}
@@ -581,7 +625,7 @@ func keepNetAdmin(t *testing.T) {
 	require.Zero(t, errno)
 }
 
-// denySetns makes setns fail with EPERM, in all threads.
+// denySetns makes setns fail with EPERM in all threads.
 func denySetns(t *testing.T) {
 	const number = 0 // offset in struct seccomp_data
 	filter := []unix.SockFilter{

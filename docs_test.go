@@ -30,9 +30,9 @@ var documented = []struct {
 	// noExample is how many constructors and methods of Conn may lack an example.
 	noExample int
 }{
-	{dir: ".", unnamed: 3, linked: 10, noExample: 15},
-	{dir: "cttimeout", unnamed: 1, linked: 0, noExample: 0},
-	{dir: "cttext", unnamed: 0, linked: 0, noExample: 10},
+	{dir: ".", unnamed: 0, linked: 90, noExample: 0},
+	{dir: "cttimeout", unnamed: 0, linked: 90, noExample: 0},
+	{dir: "cttext", unnamed: 0, linked: 90, noExample: 0},
 }
 
 // TestDocComments asserts that the doc comment of each exported name begins with
@@ -277,7 +277,7 @@ var (
 )
 
 // unknownNames is how many names that the documents mention may be missing.
-const unknownNames = 16
+const unknownNames = 0
 
 // TestDocumentedNames asserts that what README.md and docs say of exported names
 // is about names that there are.
@@ -321,10 +321,10 @@ func TestDocumentedNames(t *testing.T) {
 // lead somewhere.
 func TestLinks(t *testing.T) {
 	t.Parallel()
-	files := markdownFiles(t)
-	if len(files) == 0 {
-		t.Skip("no checkout")
+	if _, err := os.Stat("docs"); err != nil {
+		t.Skipf("no checkout: %v", err)
 	}
+	files := markdownFiles(t)
 	links := 0
 	for _, file := range files {
 		text := codeBlock.ReplaceAllString(readFile(t, file), "")

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/nftables"
 	"github.com/mdlayher/netlink"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -22,7 +23,8 @@ import (
 	"github.com/ti-mo/conntrack/netfilter"
 )
 
-// A Flow is the caller's: later ones do not change it.
+// TestFlowsAreKept asserts that a Flow belongs to the caller: later ones do not
+// change it.
 func TestFlowsAreKept(t *testing.T) {
 	t.Parallel()
 	c := dial(t, nstest.New(t))
@@ -45,7 +47,8 @@ func TestFlowsAreKept(t *testing.T) {
 	}
 }
 
-// The loop body may do everything else with the Conn, another dump included.
+// TestFlowsBody asserts that the loop body can use the Conn, even for another
+// dump.
 func TestFlowsBody(t *testing.T) {
 	t.Parallel()
 	c := dial(t, nstest.New(t))
@@ -77,7 +80,7 @@ func TestFlowsBody(t *testing.T) {
 	require.Less(t, stats.Entries, uint32(n/10))
 }
 
-// An iterator may be ranged over again: each range is a dump.
+// TestFlowsAgain asserts that each range over an iterator is a new dump.
 func TestFlowsAgain(t *testing.T) {
 	t.Parallel()
 	c := dial(t, nstest.New(t))
@@ -97,8 +100,8 @@ func TestFlowsEnd(t *testing.T) {
 	t.Parallel()
 	ns := nstest.New(t)
 	require.NoError(t, dial(t, ns).CreateBatch(manyFlows(2000)))
-	// last ranges over all flows, calls at when 100 were seen, and returns the
-	// error that ends the loop and how many flows came after.
+	// last ranges over all flows and calls at after 100 of them. It returns how
+	// many flows came after that, and the error that ended the loop.
 	last := func(c *conntrack.Conn, ctx context.Context, at func()) (after int, err error) {
 		seen := 0
 		for _, err = range c.Flows(ctx, conntrack.Filter{}, nil) {
@@ -143,7 +146,7 @@ func TestFlowsEnd(t *testing.T) {
 	})
 }
 
-// keys leaves out the errors of an iterator.
+// keys drops the errors of an iterator.
 func keys[T any](seq func(func(T, error) bool)) func(func(T) bool) {
 	return func(yield func(T) bool) {
 		for v := range seq {
@@ -154,7 +157,8 @@ func keys[T any](seq func(func(T, error) bool)) func(func(T) bool) {
 	}
 }
 
-// Dump asks how many entries there are, and does not copy as it grows.
+// TestDumpSize asserts that Dump asks for the number of flows and does not copy
+// them as it grows.
 func TestDumpSize(t *testing.T) {
 	t.Parallel()
 	c := dial(t, nstest.New(t))
@@ -166,9 +170,9 @@ func TestDumpSize(t *testing.T) {
 	require.LessOrEqual(t, cap(flows), n*11/10)
 }
 
-// DumpFilter does not copy much of what it returns, and keeps little room for what
-// did not come.
-func TestDumpFilterSize(t *testing.T) { // not parallel: it counts what is allocated
+// TestDumpFilterSize asserts that DumpFilter copies little of what it returns,
+// and wastes little memory.
+func TestDumpFilterSize(t *testing.T) { // not parallel: it counts allocations
 	c := dial(t, nstest.New(t))
 	const n = 50_000
 	flows := manyFlows(n)
@@ -197,7 +201,8 @@ func TestDumpFilterSize(t *testing.T) { // not parallel: it counts what is alloc
 	require.LessOrEqual(t, cap(few), 4*len(few))
 }
 
-// TestDumpFilterPrefix selects by what no kernel compares.
+// TestDumpFilterPrefix asserts that a prefix, which no kernel compares, selects
+// the right flows.
 func TestDumpFilterPrefix(t *testing.T) {
 	t.Parallel()
 	c := dial(t, nstest.New(t))
@@ -211,7 +216,8 @@ func TestDumpFilterPrefix(t *testing.T) {
 	}
 }
 
-// A dump does not depend on the size of the receive buffer.
+// TestDumpTinyReadBuffer asserts that a dump does not depend on the size of the
+// receive buffer.
 func TestDumpTinyReadBuffer(t *testing.T) {
 	t.Parallel()
 	c := dial(t, nstest.New(t))
@@ -227,7 +233,8 @@ func TestDumpTinyReadBuffer(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// TestDying lets flows wait for a listener that wants each of their events.
+// TestDying asserts that flows are listed while they wait for a listener that
+// wants all of their events.
 func TestDying(t *testing.T) {
 	t.Parallel()
 	ns := nstest.New(t)
@@ -243,7 +250,7 @@ func TestDying(t *testing.T) {
 
 	require.NoError(t, slow.SetOption(netlink.BroadcastError, true))
 	require.NoError(t, slow.SetReadBuffer(4096))
-	events := make(chan conntrack.Event) // nobody reads it
+	events := make(chan conntrack.Event) // never read
 	_, err := slow.Listen(events, 1, []netfilter.NetlinkGroup{netfilter.GroupCTDestroy})
 	require.NoError(t, err)
 	flows := manyFlows(200)
@@ -264,8 +271,8 @@ func TestDying(t *testing.T) {
 	require.Empty(t, table)
 }
 
-// TestUnconfirmed asserts that the list can be asked for: when nothing is on its
-// way, it is empty on every kernel.
+// TestUnconfirmed asserts that the list can be requested. It is empty on every
+// kernel if no packet is in flight.
 func TestUnconfirmed(t *testing.T) {
 	t.Parallel()
 	c := dial(t, nstest.New(t))
@@ -299,7 +306,123 @@ func TestStatsGlobal(t *testing.T) {
 	require.Equal(t, 20, ns.Count())
 }
 
-// TestStats makes what is counted happen.
+// TestSettings asserts that the settings are those of the Conn's namespace, wherever
+// the calling thread is.
+func TestSettings(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name    string
+		options []nstest.Option
+		change  func(*nstest.NS)
+		want    conntrack.Settings
+	}{
+		{"untracked", []nstest.Option{nstest.NoTracking()}, func(ns *nstest.NS) {
+			ns.Sysctl("net.netfilter.nf_conntrack_events", "0")
+		}, conntrack.Settings{}},
+		{"tracked", nil, func(ns *nstest.NS) {
+			ns.Sysctl("net.netfilter.nf_conntrack_events", "1")
+		}, conntrack.Settings{Events: 1, TracksIPv4: true, TracksIPv6: true}},
+		{"IPv4 tracked", []nstest.Option{nstest.NoTracking(), nstest.Accounting()}, func(ns *nstest.NS) {
+			ns.Sysctl("net.netfilter.nf_conntrack_events", "1")
+			ns.Track(nftables.TableFamilyIPv4)
+		}, conntrack.Settings{Accounting: true, Events: 1, TracksIPv4: true}},
+		{"IPv6 tracked", []nstest.Option{nstest.NoTracking(), nstest.Timestamps()}, func(ns *nstest.NS) {
+			ns.Sysctl("net.netfilter.nf_conntrack_events", "0")
+			ns.Track(nftables.TableFamilyIPv6)
+		}, conntrack.Settings{Timestamps: true, TracksIPv6: true}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			ns, elsewhere := nstest.New(t, tt.options...), nstest.New(t, nstest.Accounting(), nstest.Timestamps())
+			tt.change(ns)
+			c := dial(t, ns)
+			check := func() error {
+				requireSettings(t, tt.want, c)
+				return nil
+			}
+			check()
+			ns.Do(check)
+			elsewhere.Do(check)
+		})
+	}
+}
+
+// TestSettingsOfProcess asserts that a Conn in the process's own namespace, which
+// keeps no thread there, has its settings.
+func TestSettingsOfProcess(t *testing.T) {
+	t.Parallel()
+	elsewhere := nstest.New(t, nstest.NoTracking())
+	c, err := conntrack.Dial(nil)
+	require.NoError(t, err)
+	defer c.Close()
+	want, err := c.Settings()
+	require.NoError(t, err)
+	require.True(t, want.Accounting)
+	require.True(t, want.Timestamps)
+	elsewhere.Do(func() error {
+		got, err := c.Settings()
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+		return nil
+	})
+}
+
+// TestSettingsWithoutProc asserts that the error says why nothing is known.
+func TestSettingsWithoutProc(t *testing.T) {
+	t.Parallel()
+	nstest.Require(t)
+	c, err := conntrack.Dial(nil)
+	require.NoError(t, err)
+	defer c.Close()
+	result := make(chan error)
+	go func() {
+		runtime.LockOSThread() // for good: the thread's view of files ends with it
+		err := hideSysctls()
+		if err == nil {
+			_, err = c.Settings()
+		}
+		result <- err
+	}()
+	err = <-result
+	requireOpError(t, err, fs.ErrNotExist)
+	require.ErrorContains(t, err, "/proc/sys/net/netfilter/nf_conntrack_acct")
+	require.ErrorContains(t, err, "mount /proc")
+	_, err = c.Settings()
+	require.NoError(t, err)
+}
+
+// hideSysctls puts an empty directory in place of /proc/sys, for the calling thread.
+func hideSysctls() error {
+	if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
+		return err
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return err
+	}
+	return unix.Mount("tmpfs", "/proc/sys", "tmpfs", 0, "")
+}
+
+// requireSettings asserts what Settings returns, of what can be found out.
+func requireSettings(t *testing.T, want conntrack.Settings, c *conntrack.Conn) {
+	t.Helper()
+	got, err := c.Settings()
+	require.NoError(t, err)
+	require.NotZero(t, got.Max)
+	require.NotZero(t, got.Buckets)
+	want.Max, want.Buckets = got.Max, got.Buckets
+	want.TrackingKnown = got.TrackingKnown
+	if _, err := os.Stat("/sys/module/nfnetlink_hook"); err == nil {
+		want.TrackingKnown = true
+	}
+	if !want.TrackingKnown {
+		t.Log("this kernel does not tell what its packets run into")
+		want.TracksIPv4, want.TracksIPv6 = false, false
+	}
+	require.Equal(t, want, got)
+}
+
+// TestStats asserts that the counters count.
 func TestStats(t *testing.T) {
 	t.Parallel()
 	ns := nstest.New(t)
@@ -322,13 +445,13 @@ func TestStats(t *testing.T) {
 	}
 	require.Zero(t, sum())
 
-	// A TCP header that is cut off.
+	// This TCP header is truncated.
 	ns.Raw(unix.IPPROTO_TCP, client4.Addr(), server4.Addr(), []byte{1, 2, 3, 4})
 	got := sum()
 	require.NotZero(t, got.Invalid+got.Error)
 }
 
-// possibleCPUs returns how many CPUs the kernel has counters for.
+// possibleCPUs returns the number of CPUs that the kernel has counters for.
 func possibleCPUs(t testing.TB) int {
 	t.Helper()
 	value, err := os.ReadFile("/sys/devices/system/cpu/possible")
@@ -370,7 +493,7 @@ func TestStatsExpect(t *testing.T) {
 	create(t, c, master)
 	require.NoError(t, c.CreateExpect(newExpect(master, other4)))
 	require.Equal(t, conntrack.StatsExpect{Create: 1}, sum())
-	// A flow that was expected is new, and its expectation goes.
+	// The expected flow is new, and its expectation is removed.
 	ns.UDP(client4, other4, false)
 	require.Equal(t, conntrack.StatsExpect{New: 1, Create: 1, Delete: 1}, sum())
 }

@@ -1,8 +1,9 @@
 package conntrack
 
-// The constants of linux/netfilter/nfnetlink_conntrack.h, in its order, with the
-// release of Linux that brought each; those without are as old as ctnetlink
-// (2.6.14). The tables of names are what errors about a malformed message say.
+// The constants of linux/netfilter/nfnetlink_conntrack.h in their order. A
+// number is the release of Linux that introduced the constant; those without
+// one are as old as ctnetlink (2.6.14). Errors about malformed messages take
+// the kernel's names from the tables.
 
 // enum cntl_msg_types
 const (
@@ -43,7 +44,7 @@ const (
 	ctaTupleMaster    // 2.6.23
 	ctaSeqAdjOrig     // 2.6.24
 	ctaSeqAdjReply    // 2.6.24
-	ctaSecMark        // 2.6.25, neither sent nor looked at since 2.6.37
+	ctaSecMark        // 2.6.25, neither sent nor read since 2.6.37
 	ctaZone           // 2.6.34
 	ctaSecCtx         // 2.6.37
 	ctaTimestamp      // 2.6.38

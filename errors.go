@@ -11,51 +11,59 @@ import (
 	"github.com/ti-mo/conntrack/internal/nfnl"
 )
 
-// Errors about what the caller asked for. Nothing was sent to the kernel.
+// Errors about what the caller asked for. Nothing was sent to the kernel. They
+// come wrapped in an [*OpError] or a [*BatchError]: test for them with
+// errors.Is.
 var (
-	// ErrNeedTimeout: a flow without a timeout was to be created.
+	// ErrNeedTimeout is returned for a new flow without a timeout.
 	ErrNeedTimeout = errors.New("a new flow needs a timeout")
-	// ErrNeedTuples: a flow has neither an original nor a reply tuple, or a new flow
-	// has only one of them.
+	// ErrNeedTuples is returned for a flow with neither an original nor a reply
+	// tuple, and for a new flow with only one of them.
 	ErrNeedTuples = errors.New("a flow needs an original or a reply tuple")
-	// ErrUpdateMaster: TupleMaster is set in an update.
+	// ErrUpdateMaster is returned for an update with TupleMaster.
 	ErrUpdateMaster = errors.New("the master of a flow cannot be changed: leave TupleMaster empty")
-	// ErrUpdateNAT: NAT is set in an update.
+	// ErrUpdateNAT is returned for an update with NAT.
 	ErrUpdateNAT = errors.New("what a flow is translated into cannot be changed: leave NAT empty")
-	// ErrBadNAT: a NATRange is no range, or not of the flow's family.
+	// ErrBadNAT is returned for a [NATRange] whose ends are the wrong way round
+	// or not of the flow's family.
 	ErrBadNAT = errors.New("bad NAT range")
-	// ErrBadLabels: the length of Labels is no multiple of 4, or LabelsMask is not
-	// as long. (To more than 16 bytes the kernel answers ERANGE.)
+	// ErrBadLabels is returned for Labels whose length is no multiple of 4, and
+	// for a LabelsMask of another length. For Labels of more than 16 bytes the
+	// kernel returns ERANGE.
 	ErrBadLabels = errors.New("labels are 4, 8, 12 or 16 bytes, and their mask is as long as they are")
-	// ErrTwoZones: a new flow has more than one zone.
+	// ErrTwoZones is returned for a new flow with more than one zone.
 	ErrTwoZones = errors.New("a flow has one zone: that for both directions, or one for the original or the reply direction")
-	// ErrBadIPTuple: a tuple lacks an address, or not all addresses are IPv4 or
-	// all IPv6.
+	// ErrBadIPTuple is returned for a tuple that lacks an address, and for
+	// addresses that are not all IPv4 or all IPv6.
 	ErrBadIPTuple = errors.New("a tuple needs two addresses, and all addresses must be of the same family")
-	// ErrExpectNeedTuples: an expectation lacks Tuple or, if it is to be created or
-	// updated, Mask or TupleMaster.
+	// ErrExpectNeedTuples is returned for an expectation without a tuple that
+	// the operation needs: Tuple, Mask and TupleMaster to create or update it,
+	// and Tuple alone otherwise.
 	ErrExpectNeedTuples = errors.New("an expectation needs Tuple and, to be created or updated, Mask and TupleMaster")
-	// ErrNeedHelper: the name of a helper is empty.
+	// ErrNeedHelper is returned for the empty name of a helper.
 	ErrNeedHelper = errors.New("the name of the helper is empty")
-	// ErrExpectTimeout: the timeout of an expectation is longer than the kernel can
-	// count, or, in an update, zero.
+	// ErrExpectTimeout is returned for an expectation whose timeout is longer
+	// than the kernel can count and, in an update, for a timeout of 0.
 	ErrExpectTimeout = fmt.Errorf("the timeout of an expectation is 1 to %d seconds", maxExpectTimeout)
-	// ErrFilterSelectsNothing: no flow can agree with all fields of a Filter.
+	// ErrFilterSelectsNothing is returned for a [Filter] that contradicts
+	// itself, so that no flow can agree with all of its fields.
 	ErrFilterSelectsNothing = errors.New("the filter contradicts itself")
-	// ErrNoChange: UpdateFunc was called without a function.
+	// ErrNoChange is returned by [Conn.UpdateFunc] without a function.
 	ErrNoChange = errors.New("updating needs a function that says what to change")
-	// ErrNoWorkers: Listen was called with 0 workers.
+	// ErrNoWorkers is returned by [Conn.Listen] with 0 workers.
 	ErrNoWorkers = errors.New("listening needs at least one worker")
 	errNoGroups  = errors.New("need one or more multicast groups to join")
-	// ErrListening: Listen was called twice.
+	// ErrListening is returned by [Conn.Listen] if it was called before.
 	ErrListening = errors.New("this Conn is listening already")
 )
 
 // ErrDumpInterrupted says that the kernel marked a dump as inconsistent
-// (NLM_F_DUMP_INTR): entries may be missing, or there twice.
+// (NLM_F_DUMP_INTR): entries may be missing or repeated. Test for it with
+// errors.Is.
 var ErrDumpInterrupted = nfnl.ErrDumpInterrupted
 
-// ErrUnknownEvent says that a message is no event that this package knows.
+// ErrUnknownEvent says that a message is not an event that this package knows.
+// Test for it with errors.Is.
 var ErrUnknownEvent = errors.New("unknown event")
 
 var (
@@ -68,17 +76,18 @@ var (
 type OpError struct {
 	// Op is the operation, such as "create flow".
 	Op string
-	// Tuple says which flow or expectation it was for. It is zero for
-	// operations on the whole table.
+	// Tuple identifies the flow or expectation. It is zero for operations on
+	// the whole table.
 	Tuple Tuple
-	// Err is the reason. If it is the kernel's, it wraps an errno.
+	// Err is the reason. It wraps the errno if the kernel gave one.
 	Err error
 
-	entity string // "flow" or "expectation", what the operation is about
-	hint   string // what to do about it
+	entity string // "flow" or "expectation", or "" for other operations
+	hint   string // what to do about the error, or ""
 }
 
-// Error returns the text of the error.
+// Error returns the operation, the tuple if there is one, the reason, and often
+// what to do about it.
 func (e *OpError) Error() string {
 	where := ""
 	if e.Tuple != (Tuple{}) {
@@ -90,8 +99,8 @@ func (e *OpError) Error() string {
 // Unwrap returns e.Err.
 func (e *OpError) Unwrap() error { return e.Err }
 
-// inWords returns the text of an error about a flow or an expectation, with what
-// to do about it in brackets.
+// inWords returns the text of an error about a flow or an expectation, followed
+// by the hint in brackets.
 func inWords(entity string, err error, hint string) string {
 	text := err.Error()
 	switch {
@@ -107,7 +116,7 @@ func inWords(entity string, err error, hint string) string {
 	return text
 }
 
-// opError returns err as an *OpError, or nil.
+// opError returns err as an *OpError, or nil if err is nil.
 func opError(op string, err error) error {
 	if err == nil {
 		return nil
@@ -123,7 +132,7 @@ func tableError(op string, err error) error {
 	return &OpError{Op: op, Err: err, hint: cmp.Or(privilegeHint(err), moduleHint(err))}
 }
 
-// flowError returns err as an *OpError about f, or nil.
+// flowError returns err as an *OpError about f, or nil if err is nil.
 func flowError(o op, f *Flow, err error) error {
 	if err == nil {
 		return nil
@@ -131,7 +140,7 @@ func flowError(o op, f *Flow, err error) error {
 	return &OpError{Op: opNames[o], Tuple: f.tuple(), Err: err, entity: "flow", hint: flowHint(o, f, err)}
 }
 
-// tuple returns the tuple that f is named by.
+// tuple returns the tuple that stands for f in errors.
 func (f *Flow) tuple() Tuple {
 	if f.TupleOrig.filled() {
 		return f.TupleOrig
@@ -141,21 +150,21 @@ func (f *Flow) tuple() Tuple {
 
 const privilege = "run as root, or with CAP_NET_ADMIN in the user namespace that owns the network namespace"
 
-// privilegeHint returns what to do about a lack of privilege.
+// privilegeHint returns what to do about a lack of privilege, or "".
 func privilegeHint(err error) string {
 	var inner *OpError
 	var call *os.SyscallError
 	switch {
 	case errors.As(err, &inner), !errors.Is(err, fs.ErrPermission):
-		return "" // it says so itself, or it is something else
+		return "" // inner has its own hint, or privilege is not the reason
 	case errors.As(err, &call) && call.Syscall == "setns":
-		return "another network namespace takes CAP_SYS_ADMIN, for each socket"
+		return "to enter another network namespace, Dial takes CAP_SYS_ADMIN"
 	}
 	return privilege
 }
 
-// moduleHint returns what to do about a request for the whole table that the kernel
-// does not know.
+// moduleHint returns what to do if the kernel does not know a request for the
+// whole table, or "".
 func moduleHint(err error) string {
 	var kernel *netlink.OpError
 	if errors.As(err, &kernel) && (nfnl.IsInvalid(err) || errors.Is(err, fs.ErrNotExist)) {
@@ -164,7 +173,8 @@ func moduleHint(err error) string {
 	return ""
 }
 
-// flowHint returns what to do about the kernel's answer to an operation on f.
+// flowHint returns what to do about err, the answer to an operation on f, or
+// "".
 func flowHint(o op, f *Flow, err error) string {
 	translated := f.NAT != nil || f.Status.Value&StatusNATMask != 0
 	switch {
@@ -173,6 +183,8 @@ func flowHint(o op, f *Flow, err error) string {
 			"such as nftables' \"ct label set 1\" in a chain without a hook"
 	case errors.Is(err, nfnl.ErrNoMemory) && o.adds():
 		return "the table is full: see the sysctl net.netfilter.nf_conntrack_max; or the kernel has no memory"
+	case errors.Is(err, errors.ErrUnsupported) && f.Helper.Name == NoHelper:
+		return "kernels from about 7.2 on do not take a flow's helper away: delete the flow"
 	case errors.Is(err, errors.ErrUnsupported) && f.Helper.filled():
 		return "the kernel has no such helper for the flow's protocol: load its module, such as nf_conntrack_ftp"
 	case errors.Is(err, errors.ErrUnsupported) && o.adds() && translated:
@@ -186,8 +198,6 @@ func flowHint(o op, f *Flow, err error) string {
 			"leave it 0, unless it is to be changed"
 	case errors.Is(err, fs.ErrPermission) && (o == opUpdate || o == opPut):
 		return "a flow with StatusFixedTimeout keeps its timeout; otherwise " + privilege
-	case f.Helper.Name == NoHelper && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission):
-		return "kernels from about 7.2 on do not take a flow's helper away: delete the flow"
 	}
 	return privilegeHint(err)
 }

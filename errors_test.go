@@ -17,8 +17,8 @@ import (
 	"github.com/ti-mo/conntrack/netfilter"
 )
 
-// TestErrorTexts asserts that an error says what to do about it. Errors that the
-// kernel gives for many reasons are told apart by what was asked for.
+// TestErrorTexts asserts that an error says what to do about it. Errors that
+// the kernel returns for many reasons are distinguished by the request.
 func TestErrorTexts(t *testing.T) {
 	t.Parallel()
 	f := NewFlow(ProtocolTCP, 0, netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2"), 1, 2, 3, 4)
@@ -53,7 +53,7 @@ func TestErrorTexts(t *testing.T) {
 		{"status of a new flow", opCreate, plain, unix.EBUSY, "device or resource busy", "StatusDying"},
 		{"status of an update", opUpdate, plain, unix.EBUSY, "device or resource busy", "StatusSeenReply"},
 		{"no room for labels", opCreate, plain, unix.ENOSPC, "no space left", "ct label set"},
-		{"helper stays", opUpdate, unhelped, unix.EINVAL, "invalid argument", "7.2"},
+		{"helper stays", opUpdate, unhelped, unix.EOPNOTSUPP, "operation not supported", "7.2"},
 		{"helper of no flow", opUpdate, unhelped, unix.ENOENT, "no such flow", noHint},
 		{"no privilege", opCreate, plain, unix.EPERM, "operation not permitted", "CAP_NET_ADMIN"},
 		{"no privilege, or a fixed timeout", opUpdate, plain, unix.EPERM, "operation not permitted", "StatusFixedTimeout"},
@@ -81,7 +81,7 @@ func TestErrorTexts(t *testing.T) {
 	}
 }
 
-// TestTableErrorTexts does so for requests about the whole table.
+// TestTableErrorTexts asserts the same for requests about the whole table.
 func TestTableErrorTexts(t *testing.T) {
 	t.Parallel()
 	for errno, hint := range map[unix.Errno]string{
@@ -103,8 +103,8 @@ func TestTableErrorTexts(t *testing.T) {
 	require.NotContains(t, opError("update flows", errors.Join(inner)).Error(), "))", "one hint")
 }
 
-// TestFlushFamilies plays a kernel that does not flush all families at once, as Linux
-// 4.4 does not, and one that has another reason to refuse.
+// TestFlushFamilies asserts what happens if the kernel does not flush all
+// families at once, like Linux 4.4, or refuses for another reason.
 func TestFlushFamilies(t *testing.T) {
 	t.Parallel()
 	const all, ipv4, ipv6 = netfilter.ProtoUnspec, netfilter.ProtoIPv4, netfilter.ProtoIPv6
@@ -139,8 +139,8 @@ func TestFlushFamilies(t *testing.T) {
 	}
 }
 
-// TestBatchFailsInTheMiddle lets receiving fail when two of four answers have come:
-// one that lets a flow fail, and one after which it is attempted in another way.
+// TestBatchFailsInTheMiddle asserts the result if receiving fails after two of
+// four answers: one refuses a flow, the other makes the batch try another key.
 func TestBatchFailsInTheMiddle(t *testing.T) {
 	t.Parallel()
 	f := NewFlow(ProtocolTCP, 0, netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2"), 1, 2, 3, 4)
@@ -161,7 +161,7 @@ func TestBatchFailsInTheMiddle(t *testing.T) {
 	require.Equal(t, []batchFlow{{index: 2, flow: &f, attempt: attempt{opDelete, looseKey}, first: unix.ENOENT}}, b.waiting)
 }
 
-// TestKeyNext asserts what is tried after a key has failed.
+// TestKeyNext asserts which key is tried after one has failed.
 func TestKeyNext(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -189,7 +189,8 @@ func TestKeyNext(t *testing.T) {
 	}
 }
 
-// TestCheck asserts what is taken for a flow, for its successor and for another one.
+// TestCheck asserts what counts as the same flow, as its successor, and as
+// another flow.
 func TestCheck(t *testing.T) {
 	t.Parallel()
 	flow := NewFlow(ProtocolTCP, 0, netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2"), 1, 2, 3, 4)

@@ -11,75 +11,79 @@ import (
 // An Event is a change of the connection tracking table or of the expectation
 // table. Either Flow or Expect is set.
 //
-// The Flow has only a part of what the kernel knows of the flow:
+// The Flow holds only a part of what the kernel knows about it:
 //
-//   - All events have ID, Status, Zone, Mark, TupleOrig and TupleReply.
-//   - EventNew has Timeout and whatever else the flow began with, but no counters, no
-//     Timestamp and no Use.
-//   - EventUpdate has Timeout and whatever else has changed, but no counters, no
-//     Timestamp and no Use.
-//   - EventDestroy has the last counters and the Timestamp, if the kernel keeps them
-//     (sysctls net.netfilter.nf_conntrack_acct and nf_conntrack_timestamp), but no
-//     Labels and no Helper, and of ProtoInfo the TCP state alone.
+//   - Every event carries ID, Status, Zone, Mark, TupleOrig and TupleReply.
+//   - An [EventNew] also carries Timeout and whatever else the flow began with,
+//     but no counters, no [Timestamp] and no Use.
+//   - An [EventUpdate] also carries Timeout and whatever else has changed, but
+//     no counters, no [Timestamp] and no Use.
+//   - An [EventDestroy] also carries the last counters and the [Timestamp], if
+//     the kernel keeps them (sysctls net.netfilter.nf_conntrack_acct and
+//     net.netfilter.nf_conntrack_timestamp), and the TCP state, but no Labels
+//     and no [Helper].
 //
-// So [Flow.Counted] is false for new and updated flows. A program that keeps flows
-// must merge an event into what it has: after live[k] = *ev.Flow, the counters that
-// a dump showed are zero.
+// So [Flow.Counted] is false for new and updated flows, and a program that
+// keeps flows must merge each event into what it has: live[k] = *ev.Flow would
+// lose the counters that a dump showed.
 type Event struct {
 	Type EventType
 
 	Flow   *Flow
 	Expect *Expect
 
-	// NSID says in which network namespace it happened.
+	// NSID is the network namespace of the event.
 	NSID NSID
-	// PortID is the netlink address of the socket whose request caused the event,
-	// 0 if a packet or the clock did: by Conn.PortID a program knows its own
-	// doing (nlmsg_pid).
+	// PortID is the netlink address of the socket whose request caused the
+	// event (nlmsg_pid), or 0 if a packet or a timeout did. It is [Conn.PortID]
+	// for what this program does itself.
 	PortID uint32
-	// Time is when it happened, by the kernel's clock (CTA_TIMESTAMP_EVENT). It
-	// is the zero Time for expectations, before Linux 6.14, and for flows that
-	// began when the sysctl net.netfilter.nf_conntrack_timestamp was not set.
+	// Time is when it happened, by the kernel's clock (CTA_TIMESTAMP_EVENT,
+	// Linux 6.14). It is the zero Time on older kernels, for expectations, and
+	// for flows that began while the sysctl
+	// net.netfilter.nf_conntrack_timestamp was not set.
 	Time time.Time
 
-	// ZeroMark is set if the kernel says that the flow's mark is zero, as it does
-	// when the mark has become zero. Otherwise it leaves a mark of zero out.
+	// ZeroMark is set if the event says that the flow's mark is zero: the
+	// kernel does so if the mark has become zero. If it always was, the event
+	// carries no mark.
 	ZeroMark bool
 }
 
-// An NSID is the id of another network namespace, as the Conn's own one knows it
-// (see ip-netns(8), list-id). The zero NSID stands for the Conn's own namespace.
+// An NSID identifies a network namespace other than that of the [Conn], by the
+// id that the latter has for it (ip-netns(8), list-id). The zero NSID stands
+// for the namespace of the Conn itself.
 type NSID struct {
 	id    int
 	other bool
 }
 
-// ID returns the id. If it is not ok, the event is from the Conn's own namespace,
-// or the kernel was not asked for others, with
-// SetOption(netlink.ListenAllNSID, true).
+// ID returns the id of another namespace. ok is false if the event is from the
+// namespace of the [Conn]. The kernel sends events of other namespaces only
+// after [Conn.SetOption] with netlink.ListenAllNSID.
 func (n NSID) ID() (id int, ok bool) { return n.id, n.other }
 
-// An EventType says what happened.
+// An EventType says what happened to a flow or to an expectation.
 type EventType uint8
 
 const (
-	// EventUnknown: a message of a type that this package does not know.
+	// EventUnknown is the type of a message that this package does not know.
 	EventUnknown EventType = iota
-	// EventNew: a flow was added to the table.
+	// EventNew means that a flow was added to the table.
 	EventNew
-	// EventUpdate: a flow was changed.
+	// EventUpdate means that a flow was changed.
 	EventUpdate
-	// EventDestroy: a flow was removed from the table. The Flow has its last
-	// counters.
+	// EventDestroy means that a flow was removed from the table. The [Flow] has
+	// its last counters.
 	EventDestroy
-	// EventExpNew: an expectation was added.
+	// EventExpNew means that an expectation was added.
 	EventExpNew
-	// EventExpDestroy: an expectation was removed, since it was fulfilled,
-	// expired or was deleted.
+	// EventExpDestroy means that an expectation was removed because it was
+	// fulfilled, expired or was deleted.
 	EventExpDestroy
 )
 
-// eventTypes are the name of the constant and the text of each EventType.
+// eventTypes holds the constant's name and the text of each EventType.
 var eventTypes = []struct{ name, text string }{
 	EventUnknown:    {"EventUnknown", "unknown"},
 	EventNew:        {"EventNew", "new"},
@@ -97,8 +101,8 @@ func (t EventType) String() string {
 	return fmt.Sprintf("EventType(%d)", uint8(t))
 }
 
-// MarshalText returns new, update, destroy, expect_new, expect_destroy or unknown,
-// or the number if it is none of them.
+// MarshalText returns new, update, destroy, expect_new, expect_destroy or
+// unknown, or the number of any other type.
 func (t EventType) MarshalText() ([]byte, error) { return []byte(nameOrNumber(t)), nil }
 
 func (t EventType) name() string {
@@ -108,8 +112,8 @@ func (t EventType) name() string {
 	return ""
 }
 
-// UnmarshalText sets t to the type that MarshalText wrote, in any case, or to the
-// one with that number.
+// UnmarshalText sets t to the type with the text that [EventType.MarshalText]
+// returns, in any case, or with that number.
 func (t *EventType) UnmarshalText(text []byte) error {
 	for i, e := range eventTypes {
 		if equalFold(e.text, string(text)) {
@@ -120,11 +124,11 @@ func (t *EventType) UnmarshalText(text []byte) error {
 	return parseName(t, "event type", nil, text)
 }
 
-// eventType returns the type of the event that a message with header h is.
+// eventType returns the type of the event whose message has header h.
 func eventType(h nfnl.Header) EventType {
 	switch {
 	case h.SubsystemID == nfnl.NFSubsysCTNetlink && h.MessageType == ctNew:
-		// The kernel marks what is new with both flags.
+		// The kernel sets both flags on a new entry.
 		const isNew = netlink.Create | netlink.Excl
 		if h.Flags&isNew == isNew {
 			return EventNew
@@ -140,8 +144,10 @@ func eventType(h nfnl.Header) EventType {
 	return EventUnknown
 }
 
-// Unmarshal decodes the message that an event is sent as, for programs that
-// receive these messages by themselves. The Event keeps nothing of it.
+// Unmarshal sets e to the event in a netlink message, for programs that receive
+// these messages themselves. The Event does not refer to the message
+// afterwards. For a message of another type, the error satisfies errors.Is(err,
+// [ErrUnknownEvent]).
 func (e *Event) Unmarshal(nlmsg netlink.Message) error {
 	h, attrs, err := nfnl.DecodeMessage(nlmsg)
 	if err != nil {
@@ -150,7 +156,8 @@ func (e *Event) Unmarshal(nlmsg netlink.Message) error {
 	return e.unmarshal(nfnl.Message{Header: h, Attributes: attrs, PortID: nlmsg.Header.PID, NSID: -1}, new(Flow), nil)
 }
 
-// unmarshal decodes m. If it is about a flow, e.Flow becomes f, which must be zero.
+// unmarshal decodes m. If m is about a flow, e.Flow becomes f, which must be
+// zero.
 func (e *Event) unmarshal(m nfnl.Message, f *Flow, s *slab) error {
 	*e = Event{Type: eventType(m.Header), PortID: m.PortID}
 	if m.NSID >= 0 {
@@ -170,7 +177,8 @@ func (e *Event) unmarshal(m nfnl.Message, f *Flow, s *slab) error {
 	return fmt.Errorf("%w: subsystem %d, message type %d", ErrUnknownEvent, m.SubsystemID, m.MessageType)
 }
 
-// unmarshalOwn decodes what an event about a flow says besides the flow.
+// unmarshalOwn decodes the attributes that belong to the event, not to its
+// flow.
 func (e *Event) unmarshalOwn(b []byte) error {
 	var d nfnl.Decoder
 	for typ, v := range d.Attributes(b) {

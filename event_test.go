@@ -40,7 +40,7 @@ func TestEventString(t *testing.T) {
 			"[EventNew] (Unreplied) Timeout: 0, " + tuple + ", Zone 0, <No Accounting>, <No Labels>, " + rest,
 		},
 		{
-			// As the kernel sends it: without a mask.
+			// The kernel sends labels without a mask.
 			conntrack.Event{Type: conntrack.EventUpdate, Flow: &conntrack.Flow{Labels: []byte{1, 0}}},
 			"[EventUpdate] (Unreplied) Timeout: 0, " + tuple + ", Zone 0, <No Accounting>, <No Labels>, " + rest,
 		},
@@ -59,7 +59,7 @@ func TestEventString(t *testing.T) {
 	}
 }
 
-// TestEventUnmarshal asserts which header is which event.
+// TestEventUnmarshal asserts the type of event for each header.
 func TestEventUnmarshal(t *testing.T) {
 	t.Parallel()
 	const (

@@ -3,6 +3,7 @@
 package conntrack_test
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -28,7 +29,7 @@ func ExampleDial() {
 	}
 	defer c.Close()
 
-	// What is done with the Conn takes CAP_NET_ADMIN.
+	// Requests need CAP_NET_ADMIN, unlike Dial.
 	_, err = c.Dump(nil)
 	switch {
 	case errors.Is(err, fs.ErrPermission):
@@ -41,15 +42,15 @@ func ExampleDial() {
 	// Output: ready
 }
 
-// A Conn can be for another network namespace than the caller's.
+// A Conn can use a network namespace other than the caller's.
 func ExampleDial_namespace() {
-	// One made by "ip netns add" would be /run/netns/NAME.
+	// The path of a namespace made by "ip netns add" is /run/netns/NAME.
 	ns, err := unix.Open("/proc/self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		log.Fatal(err)
 	}
 	c, err := conntrack.Dial(&netlink.Config{NetNS: ns})
-	unix.Close(ns) // it is not needed any more
+	unix.Close(ns) // the Conn does not need it any more
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -84,8 +85,8 @@ func ExampleConn_Create() {
 	// Output: again: true
 }
 
-// Connections to a service's address go to one of its servers, from an address of
-// this machine's, as a load balancer has it.
+// A load balancer sends connections to the address of a service to one of its
+// servers, from an address of this machine.
 func ExampleConn_Create_nat() {
 	c, err := conntrack.Dial(nil)
 	if err != nil {
@@ -133,7 +134,7 @@ func ExampleConn_Get() {
 	}
 	defer c.Delete(f)
 
-	// One tuple is enough to find it.
+	// Either tuple finds the flow.
 	got, err := c.Get(conntrack.Flow{TupleReply: f.TupleReply})
 	if err != nil {
 		log.Fatal(err)
@@ -162,7 +163,7 @@ func ExampleConn_Update() {
 	}
 	defer c.Delete(f)
 
-	// What is left zero stays as it is.
+	// Fields that are zero stay unchanged.
 	if err := c.Update(conntrack.Flow{TupleOrig: f.TupleOrig, Mark: 2}); err != nil {
 		log.Fatal(err)
 	}
@@ -174,7 +175,7 @@ func ExampleConn_Update() {
 	// Output: mark 2
 }
 
-// Some bits of a mark are changed, also to zero.
+// This changes only some bits of a mark, and sets others of them to zero.
 func ExampleConn_Update_mask() {
 	c, err := conntrack.Dial(nil)
 	if err != nil {
@@ -219,7 +220,7 @@ func ExampleConn_Delete() {
 		log.Fatal(err)
 	}
 
-	// As got has an ID, a flow that came in its place would stay.
+	// Because got has an ID, a later flow with the same tuples would stay.
 	fmt.Println(c.Delete(got))
 
 	err = c.Delete(got)
@@ -254,7 +255,7 @@ func ExampleConn_Dump() {
 	// Output: <tcp, Src: [2001:db8::1]:54321, Dst: [2001:db8::2]:443> SEEN_REPLY|CONFIRMED [orig: 0 pkts/0 B] [reply: 0 pkts/0 B]
 }
 
-// The flows of one mark.
+// This dumps the flows with a given mark.
 func ExampleConn_DumpFilter() {
 	c, err := conntrack.Dial(nil)
 	if err != nil {
@@ -281,7 +282,7 @@ func ExampleConn_DumpFilter() {
 	// Output: <udp, Src: 192.0.2.1:3, Dst: 198.51.100.2:53>
 }
 
-// Tables of any size, in constant memory.
+// Flows reads tables of any size in constant memory.
 func ExampleConn_Flows() {
 	c, err := conntrack.Dial(nil)
 	if err != nil {
@@ -305,7 +306,7 @@ func ExampleConn_Flows() {
 		if f.TupleOrig.IP.DestinationAddress != dst {
 			continue
 		}
-		// The loop body may use the Conn.
+		// The loop body can use the Conn.
 		if err := c.Delete(f); err != nil {
 			log.Fatal(err)
 		}
@@ -340,7 +341,7 @@ func ExampleConn_Flush() {
 	// Output: flows: 0
 }
 
-// Only the flows with one bit of the mark set.
+// This removes only the flows that have one bit of the mark set.
 func ExampleConn_FlushFilter() {
 	c, err := conntrack.Dial(nil)
 	if err != nil {
@@ -375,7 +376,7 @@ func ExampleConn_Listen() {
 	}
 	defer c.Close()
 
-	// One worker keeps the order of events.
+	// A single worker keeps the order of events.
 	events := make(chan conntrack.Event, 1024)
 	errs, err := c.Listen(events, 1, netfilter.GroupsCT)
 	if err != nil {
@@ -399,8 +400,8 @@ func ExampleConn_Listen() {
 			done = ev.Type == conntrack.EventDestroy
 		case err := <-errs:
 			if errors.Is(err, conntrack.ErrOverrun) {
-				// Events were lost: a larger SetReadBuffer may help, and
-				// a Dump tells what the table holds now.
+				// Events were lost. A larger SetReadBuffer may help, and Dump
+				// shows the current table.
 				continue
 			}
 			log.Fatal(err)
@@ -411,7 +412,7 @@ func ExampleConn_Listen() {
 	// EventDestroy <udp, Src: 192.0.2.1:5353, Dst: 198.51.100.2:53>
 }
 
-// Events follow the table, after a dump at the moment when they begin.
+// To follow the table, dump it once the events have started.
 func ExampleConn_Events() {
 	c, err := conntrack.Dial(nil)
 	if err != nil {
@@ -432,9 +433,10 @@ func ExampleConn_Events() {
 			if err != nil {
 				log.Fatal(err)
 			}
+			// Those that began unheard may end without an event.
 			fmt.Println("flows to begin with:", len(flows))
 
-			// Something happens.
+			// This causes an event.
 			if err := c.Create(f); err != nil {
 				log.Fatal(err)
 			}
@@ -443,10 +445,10 @@ func ExampleConn_Events() {
 			}
 		},
 	}
-	for ev, err := range c.Events(context.Background(), netfilter.GroupsCT, &opts) {
+	for ev, err := range c.Events(context.Background(), nil, &opts) {
 		switch {
 		case errors.Is(err, conntrack.ErrOverrun):
-			continue // events were lost: this is the moment to dump again
+			continue // events were lost: dump again now
 		case err != nil:
 			log.Fatal(err)
 		}
@@ -461,7 +463,7 @@ func ExampleConn_Events() {
 	// EventDestroy <udp, Src: 192.0.2.1:5353, Dst: 198.51.100.2:53>
 }
 
-// Many flows at a time.
+// CreateBatch creates many flows at once.
 func ExampleConn_CreateBatch() {
 	c, err := conntrack.Dial(nil)
 	if err != nil {
@@ -493,7 +495,8 @@ func ExampleConn_CreateBatch() {
 	// others: 999
 }
 
-// A service's backend is gone: its flows would go on to it until they expire.
+// After a backend of a service is gone, its flows would still go there until
+// they expire.
 func ExampleConn_DeleteFunc() {
 	c, err := conntrack.Dial(nil)
 	if err != nil {
@@ -542,7 +545,7 @@ func ExampleFilter() {
 		}
 	}
 
-	// DNS over UDP to one network.
+	// The filter selects DNS over UDP to one network.
 	filter := conntrack.Filter{
 		Orig:            conntrack.Tuple{Proto: conntrack.ProtoTuple{Protocol: unix.IPPROTO_UDP, DestinationPort: 53}},
 		OrigDestination: netip.MustParsePrefix("198.51.100.0/24"),
@@ -555,7 +558,7 @@ func ExampleFilter() {
 	// Output: 2
 }
 
-// A peer has left: its flows go, whichever side began them.
+// After a peer has left, this removes its flows in either direction.
 func ExampleFilter_either() {
 	c, err := conntrack.Dial(nil)
 	if err != nil {
@@ -585,7 +588,7 @@ func ExampleFilter_either() {
 	// deleted: 2
 }
 
-// An FTP server is to open a connection to its client's port 5000.
+// An FTP server is expected to open a connection to port 5000 of its client.
 func ExampleConn_CreateExpect() {
 	c, err := conntrack.Dial(nil)
 	if err != nil {
@@ -595,11 +598,11 @@ func ExampleConn_CreateExpect() {
 
 	client, server := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("198.51.100.2")
 	control := conntrack.NewFlow(unix.IPPROTO_TCP, 0, client, server, 54321, 21, 120, 0)
-	control.Helper.Name = "ftp" // without a helper it expects nothing
+	control.Helper.Name = "ftp" // expectations need a helper
 	if err := c.Create(control); err != nil {
 		log.Fatal(err)
 	}
-	defer c.Delete(control) // and with it what it expects
+	defer c.Delete(control) // deletes its expectation, too
 
 	exact := netip.MustParseAddr("255.255.255.255")
 	err = c.CreateExpect(conntrack.Expect{
@@ -608,7 +611,7 @@ func ExampleConn_CreateExpect() {
 			IP:    conntrack.IPTuple{SourceAddress: server, DestinationAddress: client},
 			Proto: conntrack.ProtoTuple{Protocol: unix.IPPROTO_TCP, DestinationPort: 5000},
 		},
-		// From any port.
+		// The source may have any port.
 		Mask: conntrack.Tuple{
 			IP:    conntrack.IPTuple{SourceAddress: exact, DestinationAddress: exact},
 			Proto: conntrack.ProtoTuple{Protocol: unix.IPPROTO_TCP, DestinationPort: 0xffff},
@@ -628,7 +631,7 @@ func ExampleConn_CreateExpect() {
 	// Output: <tcp, Src: 198.51.100.2:0, Dst: 192.0.2.1:5000> ftp
 }
 
-// An expectation lives longer, and then no more.
+// This extends the timeout of an expectation, and then deletes it.
 func ExampleConn_UpdateExpect() {
 	c, err := conntrack.Dial(nil)
 	if err != nil {
@@ -749,6 +752,31 @@ func ExampleConn_StatsGlobal() {
 	// Output: flows: 1 full: false
 }
 
+// What is missing has a cause that can be printed.
+func ExampleConn_Settings() {
+	c, err := conntrack.Dial(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	s, err := c.Settings()
+	if err != nil {
+		log.Fatal(err)
+	}
+	if s.TrackingKnown && !s.TracksIPv4 {
+		fmt.Println("no IPv4 flows: no rule asks for connection tracking")
+	}
+	if !s.Accounting {
+		fmt.Println("no counters: set net.netfilter.nf_conntrack_acct=1")
+	}
+	if s.Events == 0 {
+		fmt.Println("no events: set net.netfilter.nf_conntrack_events=1")
+	}
+	fmt.Println("counters:", s.Accounting, "times:", s.Timestamps)
+	// Output: counters: true times: true
+}
+
 func ExampleNewFlow() {
 	f := conntrack.NewFlow(unix.IPPROTO_TCP, 0,
 		netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("198.51.100.2"),
@@ -756,7 +784,7 @@ func ExampleNewFlow() {
 	fmt.Println(f.TupleOrig)
 	fmt.Println(f.TupleReply)
 
-	// With destination NAT, replies come from somewhere else.
+	// With destination NAT, replies come from another address.
 	f.TupleReply.IP.SourceAddress = netip.MustParseAddr("10.0.0.1")
 	f.TupleReply.Proto.SourcePort = 8080
 	fmt.Println(f.TupleReply)
@@ -766,7 +794,7 @@ func ExampleNewFlow() {
 	// <tcp, Src: 10.0.0.1:8080, Dst: 192.0.2.1:54321>
 }
 
-// ICMP flows are told apart by the id of their queries.
+// ICMP flows are distinguished by the id of their queries.
 func ExampleFlow_icmp() {
 	c, err := conntrack.Dial(nil)
 	if err != nil {
@@ -792,7 +820,7 @@ func ExampleFlow_icmp() {
 	// Output: true 77
 }
 
-// A program that receives the kernel's messages by itself can decode them.
+// A program that receives the kernel's messages itself can decode them.
 func ExampleEvent_Unmarshal() {
 	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{
 		Groups: 1 << (netfilter.GroupCTNew - 1),
@@ -829,7 +857,7 @@ func ExampleEvent_Unmarshal() {
 	// Output: EventNew <udp, Src: 192.0.2.1:5353, Dst: 198.51.100.2:53>
 }
 
-// The kernel's reason is in every error.
+// Every error contains the kernel's reason.
 func ExampleOpError() {
 	c, err := conntrack.Dial(nil)
 	if err != nil {
@@ -858,7 +886,7 @@ func dnsQuery(port uint16) conntrack.Flow {
 		netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("198.51.100.2"), port, 53, 120, 0)
 }
 
-// ftpControl returns a control connection of FTP, and the expectation of its data
+// ftpControl returns an FTP control connection and the expectation of its data
 // connection.
 func ftpControl() (conntrack.Flow, conntrack.Expect) {
 	client, server := netip.MustParseAddrPort("192.0.2.1:54321"), netip.MustParseAddrPort("198.51.100.2:21")
@@ -878,14 +906,14 @@ func ftpControl() (conntrack.Flow, conntrack.Expect) {
 	}
 }
 
-// Close ends loops that are under way in other goroutines.
+// Close ends loops that are running in other goroutines.
 func ExampleConn_Close() {
 	c, err := conntrack.Dial(nil)
 	if err != nil {
 		log.Fatal(err)
 	}
 	opts := &conntrack.EventOptions{Joined: func() { go c.Close() }}
-	for _, err := range c.Events(context.Background(), netfilter.GroupsCT, opts) {
+	for _, err := range c.Events(context.Background(), nil, opts) {
 		if errors.Is(err, fs.ErrClosed) {
 			fmt.Println("closed")
 		}
@@ -893,7 +921,7 @@ func ExampleConn_Close() {
 	// Output: closed
 }
 
-// A reconcile loop wants a flow to be there as it should be.
+// A reconcile loop makes sure that a flow exists with the right values.
 func ExampleConn_CreateOrUpdate() {
 	c, err := conntrack.Dial(nil)
 	if err != nil {
@@ -925,7 +953,7 @@ func ExampleConn_CreateOrUpdateBatch() {
 	defer c.Close()
 
 	flows := []conntrack.Flow{dnsQuery(1), dnsQuery(2), dnsQuery(3)}
-	for range 2 { // the second time they are there already
+	for range 2 { // the second time, they exist already
 		if err := c.CreateOrUpdateBatch(flows); err != nil {
 			log.Fatal(err)
 		}
@@ -968,7 +996,7 @@ func ExampleConn_UpdateBatch() {
 	// Output: marked: 2
 }
 
-// Flows that are gone by the time that they are to be deleted are no trouble.
+// Flows that no longer exist are not an error.
 func ExampleConn_DeleteBatch() {
 	c, err := conntrack.Dial(nil)
 	if err != nil {
@@ -993,7 +1021,7 @@ func ExampleConn_DeleteBatch() {
 	// Output: gone already: <udp, Src: 192.0.2.1:3, Dst: 198.51.100.2:53>
 }
 
-// The mark of a client's flows moves to another bit.
+// This moves the mark of a client's flows to another bit.
 func ExampleConn_UpdateFunc() {
 	c, err := conntrack.Dial(nil)
 	if err != nil {
@@ -1012,7 +1040,7 @@ func ExampleConn_UpdateFunc() {
 
 	marked := conntrack.Filter{Mark: 1, Mask: 1}
 	updated, err := c.UpdateFunc(context.Background(), marked, func(f *conntrack.Flow) (conntrack.Flow, bool) {
-		return conntrack.Flow{Mark: 2, MarkMask: 3}, true // the change alone
+		return conntrack.Flow{Mark: 2, MarkMask: 3}, true // only the change
 	})
 	if err != nil {
 		log.Fatal(err)
@@ -1188,7 +1216,7 @@ func ExampleConn_StatsExpect() {
 	// Output: one for each CPU: true
 }
 
-// A program tells the events that it caused from those that others caused.
+// A program can tell the events that it caused from those of others.
 func ExampleConn_PortID() {
 	c, err := conntrack.Dial(nil)
 	if err != nil {
@@ -1201,7 +1229,7 @@ func ExampleConn_PortID() {
 			log.Fatal(err)
 		}
 	}
-	for ev, err := range c.Events(context.Background(), netfilter.GroupsCT, &conntrack.EventOptions{Joined: create}) {
+	for ev, err := range c.Events(context.Background(), nil, &conntrack.EventOptions{Joined: create}) {
 		if err != nil {
 			log.Fatal(err)
 		}
@@ -1214,8 +1242,8 @@ func ExampleConn_PortID() {
 	// Output: mine: true
 }
 
-// Listeners that may fall behind get a large buffer, and are told where it was too
-// small all the same.
+// Listeners that may fall behind use a large buffer. They are still told if it
+// was too small.
 func ExampleConn_SetReadBuffer() {
 	c, err := conntrack.Dial(nil)
 	if err != nil {
@@ -1234,7 +1262,7 @@ func ExampleConn_SetReadBuffer() {
 		}
 	}
 	events := 0
-	for _, err := range c.Events(context.Background(), netfilter.GroupsCT, &conntrack.EventOptions{Joined: flood}) {
+	for _, err := range c.Events(context.Background(), nil, &conntrack.EventOptions{Joined: flood}) {
 		if err != nil {
 			log.Fatal(err)
 		}
@@ -1253,13 +1281,14 @@ func ExampleConn_SetWriteBuffer() {
 	}
 	defer c.Close()
 
-	// Batches are sent in pieces that fit.
+	// Batches are sent in parts that fit.
 	if err := c.SetWriteBuffer(1 << 20); err != nil {
 		log.Fatal(err)
 	}
 }
 
-// Events of the namespaces that this one has ids for come with those ids.
+// With this option, events from other namespaces that have an id in this one
+// carry that id.
 func ExampleConn_SetOption() {
 	c, err := conntrack.Dial(nil)
 	if err != nil {
@@ -1276,7 +1305,7 @@ func ExampleConn_SetOption() {
 		}
 	}
 	defer c.Delete(dnsQuery(5353))
-	for ev, err := range c.Events(context.Background(), netfilter.GroupsCT, &conntrack.EventOptions{Joined: create}) {
+	for ev, err := range c.Events(context.Background(), nil, &conntrack.EventOptions{Joined: create}) {
 		if err != nil {
 			log.Fatal(err)
 		}
@@ -1294,7 +1323,7 @@ func ExampleConn_Overruns() {
 	}
 	defer c.Close()
 
-	// A counter for a metrics exporter.
+	// A metrics exporter can export this counter.
 	fmt.Println("conntrack_overruns_total", c.Overruns())
 	// Output: conntrack_overruns_total 0
 }
@@ -1309,8 +1338,9 @@ func ExampleNewTuple() {
 	// <tcp, Src: 198.51.100.2:443, Dst: 192.0.2.1:40000>
 }
 
-// A program looks up the flow of a connection of its own: does NAT change what the
-// other end sees? For an accepted connection, TupleOf is the TupleReply.
+// A program looks up the flow of its own connection, to see whether NAT changes
+// what the other end sees. For an accepted connection, TupleOf returns the
+// TupleReply.
 func ExampleTupleOf() {
 	c, err := conntrack.Dial(nil)
 	if err != nil {
@@ -1337,7 +1367,7 @@ func ExampleTupleOf() {
 	// Output: server: 127.0.0.1:53 translated: false
 }
 
-// Connections to one address are sent to another one, from now on.
+// The destination of this flow is translated to another address and port.
 func ExampleNATTo() {
 	f := conntrack.NewFlow(conntrack.ProtocolTCP, 0,
 		netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("198.51.100.2"), 40000, 80, 120, 0)
@@ -1346,7 +1376,7 @@ func ExampleNATTo() {
 	// Output: 10.0.0.7 8080
 }
 
-// A key that was kept finds the flow again.
+// A stored key finds the flow again.
 func ExampleFiveTuple_Tuple() {
 	c, err := conntrack.Dial(nil)
 	if err != nil {
@@ -1366,8 +1396,8 @@ func ExampleFiveTuple_Tuple() {
 	// Output: deleted: udp 192.0.2.1:5353 > 198.51.100.2:53
 }
 
-// forwardedWeb is a connection from a network behind this machine, whose address
-// its packets get.
+// forwardedWeb returns a connection from a network behind this machine. Its
+// source is translated to the machine's address.
 func forwardedWeb() conntrack.Flow {
 	f := conntrack.NewFlow(conntrack.ProtocolTCP, conntrack.StatusSeenReply|conntrack.StatusAssured,
 		netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("198.51.100.2"), 40000, 443, 300, 0)
@@ -1472,7 +1502,7 @@ func ExampleFlow_Translated() {
 	// 198.51.100.2:443 answers 192.0.2.1:40000
 }
 
-// Bytes by direction, as a flow exporter counts them.
+// A flow exporter counts bytes by direction.
 func ExampleFlow_Bound() {
 	local := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
 	bytes := make(map[conntrack.Bound]uint64)
@@ -1495,4 +1525,223 @@ func ExampleTuple_FiveTuple() {
 	}
 	fmt.Println(packet, seen[packet])
 	// Output: tcp 10.0.0.1:40000 > 198.51.100.2:443 true
+}
+
+// Of many flows some are there. The pairs come in the order of the keys.
+func ExampleConn_GetBatch() {
+	c, err := conntrack.Dial(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	keys := []conntrack.Flow{dnsQuery(1), dnsQuery(2), dnsQuery(3)}
+	if err := c.CreateBatch(keys[:2]); err != nil {
+		log.Fatal(err)
+	}
+	defer c.DeleteBatch(keys[:2])
+
+	i := 0
+	for f, err := range c.GetBatch(keys) {
+		switch key := keys[i].FiveTuple(); {
+		case errors.Is(err, fs.ErrNotExist):
+			fmt.Println("gone:", key)
+		case err != nil:
+			log.Fatal(err)
+		default:
+			fmt.Println(f.FiveTuple(), "expires within 120 s:", f.Timeout <= 120)
+		}
+		i++
+	}
+	// Output:
+	// udp 192.0.2.1:1 > 198.51.100.2:53 expires within 120 s: true
+	// udp 192.0.2.1:2 > 198.51.100.2:53 expires within 120 s: true
+	// gone: udp 192.0.2.1:3 > 198.51.100.2:53
+}
+
+// What the kernel does not select by itself is dumped and selected here, which
+// takes as long as a dump of the whole table.
+func ExampleConn_KernelFilters() {
+	c, err := conntrack.Dial(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	for _, f := range []conntrack.Filter{
+		{Mark: 7, Mask: ^uint32(0)},
+		{Either: netip.MustParsePrefix("10.0.0.0/8")},
+	} {
+		dump, flush, err := c.KernelFilters(f)
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(f, "dump:", dump, "flush:", flush)
+	}
+	// Output:
+	// mark=0x7/0xffffffff dump: true flush: true
+	// either=10.0.0.0/8 dump: false flush: false
+}
+
+func ExampleConn_Foreign() {
+	c, err := conntrack.Dial(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	// A counter for a metrics exporter: above 0, some program sends messages that
+	// pretend to be the kernel's.
+	fmt.Println("conntrack_foreign_messages_total", c.Foreign())
+	// Output: conntrack_foreign_messages_total 0
+}
+
+// happen creates and deletes flows, for listeners to hear of.
+func happen(c *conntrack.Conn, flows ...conntrack.Flow) {
+	for _, f := range flows {
+		if err := errors.Join(c.Create(f), c.Delete(f)); err != nil {
+			log.Fatal(err)
+		}
+	}
+}
+
+// The kernel drops the events that are not wanted. One Flow serves for all others,
+// so only a copy of it may be kept.
+func ExampleEventOptions_filters() {
+	c, err := conntrack.Dial(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	opts := conntrack.EventOptions{
+		Filters: []conntrack.Filter{ // one of these
+			{Orig: conntrack.Tuple{Proto: conntrack.ProtoTuple{Protocol: conntrack.ProtocolTCP}}},
+			{Orig: conntrack.Tuple{Proto: conntrack.ProtoTuple{Protocol: conntrack.ProtocolUDP}}},
+		},
+		Except: []conntrack.Filter{ // and none of these
+			{Either: netip.MustParsePrefix("203.0.113.0/24")},
+			{Orig: conntrack.Tuple{Proto: conntrack.ProtoTuple{DestinationPort: 53}}},
+		},
+		Reuse: true,
+		Joined: func() {
+			client := netip.MustParseAddr("192.0.2.1")
+			happen(c, dnsQuery(5353),
+				conntrack.NewFlow(conntrack.ProtocolTCP, 0, client, netip.MustParseAddr("203.0.113.9"), 1, 443, 120, 0),
+				conntrack.NewFlow(conntrack.ProtocolTCP, 0, client, netip.MustParseAddr("198.51.100.2"), 2, 443, 120, 0))
+		},
+	}
+	for ev, err := range c.Events(context.Background(), nil, &opts) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(ev.Type, ev.Flow.FiveTuple())
+		if ev.Type == conntrack.EventDestroy {
+			break
+		}
+	}
+	// Output:
+	// EventNew tcp 192.0.2.1:2 > 198.51.100.2:443
+	// EventDestroy tcp 192.0.2.1:2 > 198.51.100.2:443
+}
+
+// Lines are written together while there are many, and at once while there are few.
+func ExampleEventOptions_drained() {
+	c, err := conntrack.Dial(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	out := bufio.NewWriter(os.Stdout)
+	opts := conntrack.EventOptions{
+		Joined: func() { happen(c, dnsQuery(1), dnsQuery(2)) },
+		Drained: func() {
+			fmt.Fprintln(out, "no more for now")
+			if err := out.Flush(); err != nil {
+				log.Fatal(err)
+			}
+			cancel() // of the example
+		},
+	}
+	for ev, err := range c.Events(ctx, nil, &opts) {
+		if err != nil {
+			continue
+		}
+		fmt.Fprintln(out, ev.Type, ev.Flow.FiveTuple())
+	}
+	// Output:
+	// EventNew udp 192.0.2.1:1 > 198.51.100.2:53
+	// EventDestroy udp 192.0.2.1:1 > 198.51.100.2:53
+	// EventNew udp 192.0.2.1:2 > 198.51.100.2:53
+	// EventDestroy udp 192.0.2.1:2 > 198.51.100.2:53
+	// no more for now
+}
+
+// Another goroutine does something, and waits until the loop has passed all that
+// came of it.
+func ExampleEventOptions_fence() {
+	c, err := conntrack.Dial(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	seen := 0
+	fence := make(chan func())
+	work := func() {
+		defer cancel()
+		happen(c, dnsQuery(1), dnsQuery(2))
+		passed := make(chan struct{})
+		select {
+		case fence <- func() { fmt.Println("events:", seen); close(passed) }:
+			<-passed
+		case <-ctx.Done(): // nobody receives when the loop has ended
+		}
+	}
+	opts := conntrack.EventOptions{Joined: func() { go work() }, Fence: fence}
+	for _, err := range c.Events(ctx, nil, &opts) {
+		if err == nil {
+			seen++
+		}
+	}
+	// Output: events: 4
+}
+
+// Each flow's end is counted, however far the loop falls behind: what does not fit
+// into the buffer, the kernel sends again.
+func ExampleEventOptions_reliable() {
+	c, err := conntrack.Dial(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.SetReadBuffer(64 << 10); err != nil { // room for about 60 events
+		log.Fatal(err)
+	}
+
+	const flows = 500
+	opts := conntrack.EventOptions{
+		Reliable: true,
+		Joined: func() {
+			for port := range uint16(flows) {
+				happen(c, dnsQuery(port))
+			}
+		},
+	}
+	ended := 0
+	for _, err := range c.Events(context.Background(), []netfilter.NetlinkGroup{netfilter.GroupCTDestroy}, &opts) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		if ended++; ended == flows {
+			break
+		}
+	}
+	fmt.Println("ended:", ended)
+	// Output: ended: 500
 }

@@ -12,48 +12,53 @@ import (
 	"github.com/ti-mo/conntrack/netfilter"
 )
 
-// An Expect is an entry of the expectation table: a connection that a helper, or
-// a program like yours, waits for in connection with a flow that is there, its
-// master. A packet that matches it begins a flow with StatusExpected and with
-// TupleMaster set.
+// An Expect is an entry of the expectation table: a connection that a helper,
+// or a program through [Conn.CreateExpect], expects in connection with a flow,
+// its master. A packet that matches it begins a flow with [StatusExpected] and
+// with TupleMaster.
 type Expect struct {
-	// ID tells this entry from others (CTA_EXPECT_ID). The kernel chooses it.
-	// Timeout is the number of seconds until the entry expires, 24 days at most
-	// (CTA_EXPECT_TIMEOUT). If it is 0 for a new entry, the kernel takes it from
-	// the helper's policy for Class.
+	// ID is the kernel's number of the entry (CTA_EXPECT_ID). Timeout is the
+	// number of seconds until the entry expires, at most 24 days
+	// (CTA_EXPECT_TIMEOUT). A new entry with a Timeout of 0 gets that of the
+	// helper's policy for Class.
 	ID, Timeout uint32
 
-	// TupleMaster is the original direction of the master, Tuple the direction
-	// of the first packet to come. Only those bits of Tuple that Mask has set
-	// are compared, of the source; the kernel compares all of the destination. A
-	// Mask without protocol takes that of Tuple.
+	// TupleMaster is the original direction of the master (CTA_EXPECT_MASTER),
+	// and Tuple the direction of the first packet to come (CTA_EXPECT_TUPLE).
+	// Of the packet's source, the kernel compares the bits that are set in Mask
+	// (CTA_EXPECT_MASK); it always compares the whole destination. A Mask
+	// without protocol gets that of Tuple.
 	TupleMaster, Tuple, Mask Tuple
 
-	// Zone is the zone of the master (CTA_EXPECT_ZONE, Linux 2.6.34). The kernel
-	// does not send it: what GetExpect and ExpectsOf return has the zone that was
-	// asked for, what DumpExpect and events have none, and DeleteExpect needs it.
-	// A master that has its zone for one direction alone is found by the Zone of
-	// TupleMaster too.
+	// Zone is the zone of the master (CTA_EXPECT_ZONE, Linux 2.6.34). If the
+	// master has a zone for one direction only, TupleMaster.Zone may hold it
+	// instead.
+	//
+	// The kernel never sends it: [Conn.GetExpect] and [Conn.ExpectsOf] fill in
+	// the zone that was asked for, while entries of [Conn.DumpExpect] and of
+	// events have none. [Conn.DeleteExpect] needs it.
 	Zone uint16
 
-	// HelpName is the master's helper; kernels ignore it in CreateExpect (seen
-	// from 6.1 to 6.18).
-	// Function is the kernel's function that is called for the expected flow's
-	// first packet (CTA_EXPECT_FN, Linux 3.4), such as nat-follow-master.
+	// HelpName is the name of the master's helper (CTA_EXPECT_HELP_NAME). Linux
+	// 6.1 to 6.18, and perhaps others, ignore it in [Conn.CreateExpect].
+	// Function is the kernel's function to call for the first packet of the
+	// expected flow, such as nat-follow-master (CTA_EXPECT_FN, Linux 3.4).
 	HelpName, Function string
 
-	// Flags are ExpectPermanent and the like. Class is the number of the helper's
-	// policy (Linux 3.4), which limits how many expectations a master has and for
-	// how long: one too many takes the place of the oldest.
+	// Flags are [ExpectPermanent] and the like (CTA_EXPECT_FLAGS, Linux
+	// 2.6.37). Class is the number of the helper's policy (CTA_EXPECT_CLASS,
+	// Linux 3.4). The policy limits how many expectations a master has and for
+	// how long; one too many replaces the oldest.
 	Flags, Class uint32
 
 	NAT ExpectNAT
 }
 
-// ExpectNAT says how the expected flow is translated (CTA_EXPECT_NAT, Linux 3.4).
+// ExpectNAT says how to translate the expected flow (CTA_EXPECT_NAT, Linux
+// 3.4).
 type ExpectNAT struct {
-	// Direction is true if the expected flow goes in the master's reply
-	// direction.
+	// Direction is true if the expected flow goes in the reply direction of its
+	// master (CTA_EXPECT_NAT_DIR).
 	Direction bool
 	Tuple     Tuple
 }
@@ -95,7 +100,7 @@ func (ex *Expect) marshal(e *nfnl.Encoder) {
 	ex.Tuple.marshalUnzoned(e, ctaExpectTuple)
 	mask := ex.Mask
 	if mask.Proto.Protocol == 0 {
-		// The kernel would take the ports of a mask without protocol for absent.
+		// Without a protocol, the kernel would ignore the ports of the mask.
 		mask.Proto.Protocol = ex.Tuple.Proto.Protocol
 	}
 	mask.marshalUnzoned(e, ctaExpectMask)
@@ -131,11 +136,12 @@ func (ex *Expect) marshalZone(e *nfnl.Encoder) {
 // expectation.
 func (t *Tuple) marshalUnzoned(e *nfnl.Encoder, typ uint16) { t.marshalIn(e, typ, 0) }
 
-// maxExpectTimeout is 24 days. The kernel multiplies seconds by the frequency of
-// its timer, in 32 bits: with 1000 Hz, what has more than 24.8 days ends at once.
+// maxExpectTimeout is 24 days in seconds. The kernel multiplies the seconds by
+// its timer frequency in 32 bits: at 1000 Hz, more than 24.8 days expire at
+// once.
 const maxExpectTimeout = 24 * 24 * 3600
 
-// family returns the network family of ex's tuples, or an error if they cannot
+// family returns the address family of ex's tuples, or an error if they cannot
 // be sent.
 func (ex *Expect) family() (netfilter.ProtoFamily, error) {
 	if !ex.TupleMaster.filled() || !ex.Tuple.filled() || !ex.Mask.IP.filled() {
@@ -168,11 +174,10 @@ func (n *ExpectNAT) marshal(e *nfnl.Encoder) {
 	e.End(nat)
 }
 
-// CreateExpect adds an expectation. Its master must be in the table and be
-// under the care of a helper.
-//
-// The kernel gives a new expectation the timeout of its helper's policy: another
-// one is set by a second request.
+// CreateExpect adds an expectation. It needs Tuple, Mask and TupleMaster. The
+// master must be in the table and have a helper. If ex.Timeout is not 0, a
+// second request sets it, since the kernel gives a new expectation the timeout
+// of its helper's policy.
 func (c *Conn) CreateExpect(ex Expect) error {
 	return c.expectError("create expectation", &ex, func(r *request) error {
 		err := c.putExpect(r, &ex, netlink.Create|netlink.Excl)
@@ -182,16 +187,16 @@ func (c *Conn) CreateExpect(ex Expect) error {
 		r.enc.Reset()
 		err = c.putExpect(r, &ex, 0)
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil // it was fulfilled in between
+			return nil // fulfilled since
 		}
 		return err
 	})
 }
 
-// UpdateExpect gives the expectation with ex's Tuple, and its master's Zone, the
-// Timeout of ex: there is nothing else that the kernel changes. It wants Mask and
-// TupleMaster too, and does not look at what they are. If there is none, the error
-// satisfies errors.Is(err, unix.ENOENT).
+// UpdateExpect sets the timeout of the expectation with the Tuple of ex, in the
+// zone of its master. The kernel changes nothing else. It needs Mask and
+// TupleMaster, but does not compare them. If no such expectation exists, the
+// error satisfies errors.Is(err, unix.ENOENT).
 func (c *Conn) UpdateExpect(ex Expect) error {
 	return c.expectError("update expectation", &ex, func(r *request) error {
 		if ex.Timeout == 0 {
@@ -214,15 +219,15 @@ func (c *Conn) putExpect(r *request, ex *Expect, flags netlink.HeaderFlags) erro
 	return c.sockets.request.Do(&r.enc, nil)
 }
 
-// GetExpect returns the expectation that expects the Tuple of ex, in its Zone:
-// that of its master. A packet with that tuple would fulfil it, so the parts of
-// it that the Mask leaves out do not matter. If ex.ID is not 0, the entry must
-// have that ID. If there is none, the error satisfies errors.Is(err,
-// unix.ENOENT).
+// GetExpect returns the expectation that a packet with ex.Tuple would fulfil,
+// and whose master is in the zone ex.Zone. So the parts of ex.Tuple that the
+// expectation's own mask leaves out do not matter. If ex.ID is not 0, the
+// expectation must have that ID. If no such expectation exists, the error
+// satisfies errors.Is(err, unix.ENOENT).
 func (c *Conn) GetExpect(ex Expect) (Expect, error) {
 	var got Expect
 	err := c.expectError("get expectation", &ex, func(r *request) error {
-		// Without NLM_F_ACK the reply is all that comes.
+		// Without NLM_F_ACK only the reply comes.
 		if err := r.expectKey(expGet, 0, &ex); err != nil {
 			return err
 		}
@@ -237,7 +242,8 @@ func (c *Conn) GetExpect(ex Expect) (Expect, error) {
 	return got, err
 }
 
-// DeleteExpect removes the expectation that GetExpect would return.
+// DeleteExpect removes the expectation that [Conn.GetExpect] would return. If
+// no such expectation exists, the error satisfies errors.Is(err, unix.ENOENT).
 func (c *Conn) DeleteExpect(ex Expect) error {
 	return c.expectError("delete expectation", &ex, func(r *request) error {
 		if err := r.expectKey(expDelete, netlink.Acknowledge, &ex); err != nil {
@@ -270,10 +276,10 @@ func (c *Conn) flushExpect(op, helper string) error {
 	return opError(op, c.sockets.request.Do(&r.enc, nil))
 }
 
-// ExpectsOf returns an iterator over the expectations whose master is the flow with
-// the tuples and the zone of master, in the manner of [Conn.Flows]. One tuple is
-// enough, but with both no other flow is taken for it. If there is no such flow, the
-// error satisfies errors.Is(err, unix.ENOENT).
+// ExpectsOf returns an iterator over the expectations of one flow: the one with
+// the tuples and the zone of master. One tuple is enough; with both, no other
+// flow can be taken for it. If no such flow exists, the error satisfies
+// errors.Is(err, unix.ENOENT). Otherwise it is like [Conn.Expects].
 func (c *Conn) ExpectsOf(ctx context.Context, master Flow) iter.Seq2[Expect, error] {
 	return func(yield func(Expect, error) bool) {
 		if err := c.expectsOf(ctx, &master, yield); err != nil {
@@ -293,7 +299,7 @@ func (c *Conn) expectsOf(ctx context.Context, master *Flow, yield func(Expect, e
 	}
 	r := newRequest()
 	defer r.free()
-	// A flow without a helper has no answer but the acknowledgement.
+	// If the flow has no helper, the acknowledgement is the only answer.
 	r.expectMessage(expGet, netlink.Dump|netlink.Acknowledge, family)
 	of := Expect{TupleMaster: tuple, Zone: master.Zone}
 	of.TupleMaster.marshalUnzoned(&r.enc, ctaExpectMaster)
@@ -304,8 +310,9 @@ func (c *Conn) expectsOf(ctx context.Context, master *Flow, yield func(Expect, e
 	})
 }
 
-// masterTuple returns that tuple of master by which the kernel finds it. It looks for
-// masters in both directions, and takes no zone that holds for one alone.
+// masterTuple returns the tuple of master by which the kernel finds it. The
+// kernel looks for masters in both directions, and takes no zone of one
+// direction.
 func (c *Conn) masterTuple(master *Flow) (Tuple, error) {
 	if !master.hasBothTuples() {
 		return master.tuple(), nil
@@ -324,7 +331,9 @@ func (c *Conn) masterTuple(master *Flow) (Tuple, error) {
 	return Tuple{}, errHidden
 }
 
-// Expects returns an iterator over the expectations, in the manner of Flows.
+// Expects returns an iterator over all expectations, IPv4 and IPv6, in all
+// zones. Each range over it is a new dump. Errors, ctx and changes during the
+// dump are as for [Conn.Flows].
 func (c *Conn) Expects(ctx context.Context) iter.Seq2[Expect, error] {
 	return func(yield func(Expect, error) bool) {
 		r := newRequest()
@@ -336,12 +345,12 @@ func (c *Conn) Expects(ctx context.Context) iter.Seq2[Expect, error] {
 	}
 }
 
-// walkExpects carries out the dump of expectations that r asks for.
+// walkExpects makes the dump of expectations that r asks for.
 func (c *Conn) walkExpects(ctx context.Context, r *request, yield func(Expect, error) bool) error {
 	return stream(ctx, c, r, func(ex *Expect, m nfnl.Message) error { return ex.unmarshal(m.Attributes, &r.slab) }, yield)
 }
 
-// DumpExpect returns all expectations, IPv4 and IPv6.
+// DumpExpect returns all expectations, IPv4 and IPv6, in all zones.
 func (c *Conn) DumpExpect() ([]Expect, error) {
 	var expects []Expect
 	for ex, err := range c.Expects(context.Background()) {
@@ -381,8 +390,8 @@ func (r *request) expectKey(typ nfnl.MessageType, flags netlink.HeaderFlags, ex 
 	return nil
 }
 
-// expectError carries out an operation on one expectation, and says in its error
-// which one.
+// expectError calls do for one expectation, and returns its error with the
+// operation and the expectation's tuple.
 func (c *Conn) expectError(name string, ex *Expect, do func(*request) error) error {
 	r := newRequest()
 	defer r.free()

@@ -20,7 +20,7 @@ import (
 	"github.com/ti-mo/conntrack/netfilter"
 )
 
-// newExpect returns an expectation of a UDP flow to dst from whatever address.
+// newExpect returns an expectation of a UDP flow to dst from any address.
 func newExpect(master conntrack.Flow, dst netip.AddrPort) conntrack.Expect {
 	none, all := netip.IPv4Unspecified(), netip.AddrFrom4([4]byte{255, 255, 255, 255})
 	if dst.Addr().Is6() {
@@ -34,14 +34,15 @@ func newExpect(master conntrack.Flow, dst netip.AddrPort) conntrack.Expect {
 	}
 }
 
-// newMaster returns a flow that expectations can be made for.
+// newMaster returns a flow that can have expectations.
 func newMaster(helper string, proto uint8, src, dst netip.AddrPort) conntrack.Flow {
 	f := flowBetween(proto, src, dst)
 	f.Helper.Name = helper
 	return f
 }
 
-// TestExpectFTP lets the kernel read an FTP session.
+// TestExpectFTP asserts which expectations the kernel creates from an FTP
+// session.
 func TestExpectFTP(t *testing.T) {
 	t.Parallel()
 	client4, client6 := netip.AddrPortFrom(client4.Addr(), 40000), netip.AddrPortFrom(client6.Addr(), 40000)
@@ -51,7 +52,7 @@ func TestExpectFTP(t *testing.T) {
 	tests := []struct {
 		name           string
 		client, server netip.AddrPort
-		lines          []string // of the client and of the server, in turns
+		lines          []string // of the client and the server in turn
 		from, to       netip.AddrPort
 	}{
 		{
@@ -82,8 +83,8 @@ func TestExpectFTP(t *testing.T) {
 			ns.Helper("ftp", unix.IPPROTO_TCP, 21)
 			c, watcher := dial(t, ns), dial(t, ns)
 
-			// The kernel tells of no expectation of a flow that is older than
-			// the first listener.
+			// The kernel sends no events about expectations of a flow that is
+			// older than the first listener.
 			events := listen(t, watcher, append(netfilter.GroupsCTExp, netfilter.GroupCTNew))
 			control := ns.TCP(tt.client, tt.server)
 			require.Equal(t, conntrack.EventNew, receive(t, events).Type)
@@ -110,8 +111,8 @@ func TestExpectFTP(t *testing.T) {
 			require.NotZero(t, ex.ID)
 			require.Zero(t, ex.NAT)
 
-			// Over loopback the helper reads everything twice, and its second
-			// expectation takes the place of the first.
+			// Over loopback, the helper reads everything twice. Its second
+			// expectation replaces the first.
 			next := func(typ conntrack.EventType) *conntrack.Expect {
 				for {
 					ev := receive(t, events)
@@ -122,7 +123,7 @@ func TestExpectFTP(t *testing.T) {
 			}
 			requireExpect(t, ex, *next(conntrack.EventExpNew))
 
-			// What was expected comes.
+			// The expected connection is made.
 			ns.TCP(tt.from, tt.to)
 			requireExpect(t, ex, *next(conntrack.EventExpDestroy))
 			ev := receive(t, events)
@@ -146,7 +147,7 @@ func allOnes(like netip.Addr) netip.Addr {
 	return a
 }
 
-// requireExpect asserts that got is want, a while later.
+// requireExpect asserts that got is want after some time has passed.
 func requireExpect(t testing.TB, want, got conntrack.Expect) {
 	t.Helper()
 	require.InDelta(t, want.Timeout, got.Timeout, patience.Seconds())
@@ -162,8 +163,8 @@ func requireRelated(t testing.TB, c *conntrack.Conn, tuple, master conntrack.Tup
 	require.Equal(t, master, f.TupleMaster)
 }
 
-// TestCreateExpect asserts that what is created is what is dumped, and that
-// the kernel takes it as seriously as its own.
+// TestCreateExpect asserts that a created expectation is dumped unchanged, and
+// that the kernel acts on it.
 func TestCreateExpect(t *testing.T) {
 	t.Parallel()
 	const (
@@ -178,8 +179,8 @@ func TestCreateExpect(t *testing.T) {
 		name   string
 		master conntrack.Flow
 		dst    netip.AddrPort
-		change func(ex *conntrack.Expect) // what is sent
-		want   func(ex *conntrack.Expect) // what the kernel makes of it
+		change func(ex *conntrack.Expect) // sent to the kernel
+		want   func(ex *conntrack.Expect) // returned by the kernel
 		honour bool
 	}{
 		{name: "IPv4", master: ftp4, dst: other4, honour: true},
@@ -246,7 +247,7 @@ func TestCreateExpect(t *testing.T) {
 		{
 			name: "zone", master: with(ftp4, func(f *conntrack.Flow) { f.Zone = 7 }), dst: other4,
 			change: func(ex *conntrack.Expect) { ex.Zone = 7 },
-			want:   func(ex *conntrack.Expect) { ex.Zone = 0 }, // the kernel does not tell
+			want:   func(ex *conntrack.Expect) { ex.Zone = 0 }, // the kernel does not send it
 		},
 		{
 			name: "helper", master: ftp4, dst: other4, honour: true,
@@ -303,15 +304,15 @@ func TestCreateExpect(t *testing.T) {
 	}
 }
 
-// TestCreateExpectNAT asserts that an expected flow is translated as its
-// expectation says.
+// TestCreateExpectNAT asserts that the NAT of an expectation applies to the
+// expected flow.
 func TestCreateExpectNAT(t *testing.T) {
 	t.Parallel()
 	ns := nstest.New(t)
-	// Packets are translated where there is a rule about translation.
+	// The kernel only translates packets if there is a NAT rule.
 	ns.DNAT(unix.IPPROTO_UDP, netip.MustParseAddrPort("127.0.0.99:9"), other4)
 	c := dial(t, ns)
-	// The master was translated: its replies come from 127.0.0.3 in truth.
+	// The master was translated: its replies come from 127.0.0.3.
 	master := newMaster("ftp", unix.IPPROTO_TCP, client4, server4)
 	master.TupleReply.IP.SourceAddress = other4.Addr()
 	create(t, c, master)
@@ -366,7 +367,7 @@ func TestCreateExpectRefused(t *testing.T) {
 	}
 }
 
-// TestExpectEvents asserts that expectations go with their master.
+// TestExpectEvents asserts that expectations are destroyed with their master.
 func TestExpectEvents(t *testing.T) {
 	t.Parallel()
 	ns := nstest.New(t)
@@ -393,7 +394,8 @@ func TestExpectEvents(t *testing.T) {
 	}
 }
 
-// TestExpects ranges over the expectations, some and all.
+// TestExpects asserts that a loop over the expectations returns all of them,
+// and can be left early.
 func TestExpects(t *testing.T) {
 	t.Parallel()
 	c := dial(t, nstest.New(t))
@@ -426,7 +428,7 @@ func TestExpects(t *testing.T) {
 	require.Equal(t, 10, seen)
 }
 
-// manyExpects creates n masters with the helper, each with an expectation.
+// manyExpects creates n masters with the helper, and an expectation for each.
 func manyExpects(t *testing.T, c *conntrack.Conn, helper string, proto uint8, zone uint16, n int) (expects []conntrack.Expect) {
 	t.Helper()
 	for i := range n {
@@ -450,7 +452,8 @@ func requireExpects(t testing.TB, c *conntrack.Conn, want int) []conntrack.Expec
 	return expects
 }
 
-// TestOneExpect gets, changes and deletes single expectations, and no other.
+// TestOneExpect asserts that one expectation can be read, changed and deleted
+// without affecting others.
 func TestOneExpect(t *testing.T) {
 	t.Parallel()
 	for name, zone := range map[string]uint16{"default zone": 0, "zone 7": 7} {
@@ -468,7 +471,7 @@ func TestOneExpect(t *testing.T) {
 			i := slices.IndexFunc(requireExpects(t, c, n), func(other conntrack.Expect) bool { return other.ID == got.ID })
 			require.GreaterOrEqual(t, i, 0)
 
-			// What the mask leaves out may be anything.
+			// Parts outside the mask may have any value.
 			anySource := conntrack.Expect{Tuple: ex.Tuple, Zone: zone}
 			anySource.Tuple.IP.SourceAddress = server4.Addr()
 			again, err := c.GetExpect(anySource)
@@ -502,7 +505,8 @@ func TestOneExpect(t *testing.T) {
 	}
 }
 
-// TestFlushExpect removes the expectations of one helper, and all.
+// TestFlushExpect asserts that the expectations of one helper, or all, are
+// removed.
 func TestFlushExpect(t *testing.T) {
 	t.Parallel()
 	c := dial(t, nstest.New(t))
@@ -520,11 +524,11 @@ func TestFlushExpect(t *testing.T) {
 	requireExpects(t, c, 0)
 }
 
-// TestExpectsOf ranges over the expectations of single flows.
+// TestExpectsOf asserts that a loop returns the expectations of one flow.
 func TestExpectsOf(t *testing.T) {
 	t.Parallel()
 	c := dial(t, nstest.New(t))
-	const several = 4 // as many as the kernel allows a sip master in a class
+	const several = 4 // the kernel allows a sip master this many per class
 	expectsOf := func(master conntrack.Flow) (ports []int, err error) {
 		for ex, err := range c.ExpectsOf(t.Context(), master) {
 			if err != nil {
@@ -573,8 +577,8 @@ func TestExpectsOf(t *testing.T) {
 	requireExpects(t, c, 40+several)
 }
 
-// TestExpectZones uses masters as they were dumped, whose zone holds for both
-// directions or for the original one alone.
+// TestExpectZones asserts that dumped masters can be used, whether their zone
+// applies to both directions or only to the original one.
 func TestExpectZones(t *testing.T) {
 	t.Parallel()
 	master := newMaster("ftp", unix.IPPROTO_TCP, client4, server4)
@@ -626,9 +630,9 @@ func TestExpectTimeout(t *testing.T) {
 	require.InDelta(t, ex.Timeout, got.Timeout, patience.Seconds())
 }
 
-// helperRequest sends a message to the kernel's list of helpers in user space
-// (linux/netfilter/nfnetlink_cthelper.h), which is one for all network
-// namespaces.
+// helperRequest sends a message about the kernel's list of user-space helpers
+// (linux/netfilter/nfnetlink_cthelper.h). All network namespaces share this
+// list.
 func helperRequest(t *testing.T, typ nfnl.MessageType, flags netlink.HeaderFlags, attributes func(*nfnl.Encoder)) error {
 	t.Helper()
 	conn, err := nfnl.Dial(nil)
@@ -640,8 +644,8 @@ func helperRequest(t *testing.T, typ nfnl.MessageType, flags netlink.HeaderFlags
 	return conn.Do(&e, nil)
 }
 
-// newUserHelper makes a helper in user space for UDP, which has n bytes of its
-// own in each flow.
+// newUserHelper creates a user-space helper for UDP, which keeps n bytes in
+// each flow.
 func newUserHelper(t *testing.T, name string, n uint32) {
 	t.Helper()
 	nstest.Require(t)
@@ -671,7 +675,8 @@ func newUserHelper(t *testing.T, name string, n uint32) {
 	})
 }
 
-// TestHelperInfo sets and reads what a helper keeps of a flow.
+// TestHelperInfo asserts that the data that a helper keeps in a flow can be set
+// and read.
 func TestHelperInfo(t *testing.T) {
 	t.Parallel()
 	newUserHelper(t, "conntrack-test", 8)

@@ -7,8 +7,8 @@ import (
 	"github.com/ti-mo/conntrack/netfilter"
 )
 
-// KernelEvents passes the events that the program for opts lets through to fn,
-// until fn returns false: without what is done after decoding.
+// KernelEvents passes the events that the BPF program for opts accepts to fn,
+// until fn returns false. It skips the filtering after decoding.
 func (c *Conn) KernelEvents(groups []netfilter.NetlinkGroup, opts *EventOptions, joined func(), fn func(*Event, error) bool) error {
 	s, err := c.eventSocket(groups, opts)
 	if err != nil {
@@ -34,7 +34,7 @@ func (c *Conn) KernelEvents(groups []netfilter.NetlinkGroup, opts *EventOptions,
 	return err
 }
 
-// ProgramLen returns the number of instructions of the program for o.
+// ProgramLen returns the number of instructions in the BPF program for o.
 func (o *EventOptions) ProgramLen() int {
 	p, err := o.program(bpfMaxProgramLen)
 	if err != nil {
@@ -43,7 +43,7 @@ func (o *EventOptions) ProgramLen() int {
 	return len(p)
 }
 
-// Check returns an error if no flow can agree with f.
+// Check returns an error if no flow can match f.
 func (f Filter) Check() error {
 	_, err := f.check()
 	return err

@@ -11,43 +11,46 @@ import (
 	"github.com/ti-mo/conntrack/netfilter"
 )
 
-// A feature is something that not every kernel can filter by. An older kernel
-// ignores what it does not know, so that a selective flush would remove all flows:
-// a request holds only what the running kernel is known to honour, and the rest
-// of a Filter is done here.
+// A feature is something that not every kernel can filter by.
 //
-// Whether the kernel has a feature is found out when it matters for the first
-// time in the process: by a request that changes nothing, where there is one, or
-// by the kernel's release.
+// An older kernel ignores what it does not know, so a selective flush would
+// remove all flows. A request therefore holds only what the running kernel is
+// known to honour; this package does the rest of a Filter.
+//
+// Whether the kernel has a feature is found out once per process, when it first
+// matters: by a request that changes nothing or, for want of one, by the
+// kernel's release.
 type feature uint8
 
 const (
-	// featureFlushMark: a flush by mark. Linux 4.1, by release.
+	// featureFlushMark is a flush by mark: Linux 4.1, by release.
 	featureFlushMark feature = iota
-	// featureFlushFamily: a flush by address family. Linux 5.3, by release.
+	// featureFlushFamily is a flush by address family: Linux 5.3, by release.
 	featureFlushFamily
-	// featureFilterTuple: a dump by fields of the tuples (CTA_FILTER). Linux
-	// 5.10 (5.8 and 5.9 err about the reply tuple), by release and request.
+	// featureFilterTuple is a dump by fields of the tuples (CTA_FILTER): Linux
+	// 5.10, by release and request. 5.8 and 5.9 treat the reply tuple wrongly.
 	featureFilterTuple
-	// featureFilterStatus: a dump and a flush by status (CTA_STATUS_MASK). Linux
-	// 5.15, by request.
+	// featureFilterStatus is a dump and a flush by status (CTA_STATUS_MASK):
+	// Linux 5.15, by request.
 	featureFilterStatus
-	// featureFilterZone: a dump and a flush by zone, zone 0 among them. Linux 6.8,
-	// by release. The commit that brought it (eff3c558bb7e, in 6.8-rc1) took zone 0
-	// for no filter; fa173a1b4e3f, in 6.8-rc4, tells the two apart.
+	// featureFilterZone is a dump and a flush by zone, including zone 0: Linux
+	// 6.8, by release. The commit that introduced it (eff3c558bb7e, in 6.8-rc1)
+	// treated zone 0 as no filter; fa173a1b4e3f, in 6.8-rc4, tells the two
+	// apart.
 	featureFilterZone
-	// featureFlushTuple: a flush by fields of the tuples. Linux 6.12, by request.
+	// featureFlushTuple is a flush by fields of the tuples: Linux 6.12, by
+	// request.
 	featureFlushTuple
-	// featureFilterIPv6Address: IPv6 addresses among the fields of the tuples.
-	// Linux up to 6.18 has the comparison the wrong way round, and selects all
-	// other addresses, but for point releases from about November 2026 on, such
-	// as 6.12.117. By request, which takes an IPv6 flow in the table: until one
-	// was seen, the feature counts as missing.
+	// featureFilterIPv6Address is a filter by IPv6 addresses among the fields
+	// of the tuples, by request. Linux up to 6.18 compares them the wrong way
+	// round and selects all other addresses, except for point releases from
+	// about November 2026 on, such as 6.12.117. The request needs an IPv6 flow
+	// in the table; until one is seen, the feature counts as missing.
 	featureFilterIPv6Address
 	featureCount
 )
 
-// A featureGate says how a feature is found out.
+// A featureGate says how to find out about a feature.
 type featureGate struct {
 	since release.Release // zero if only the probe tells
 	probe func(*Conn) (found, known bool, err error)
@@ -68,6 +71,7 @@ func (f feature) gate() featureGate {
 // A kernel is what Conns know of the kernel that they speak to.
 type kernel struct {
 	release func() (release.Release, error)
+	sysctl  func(name string) (uint32, error) // nil: those of the Conn's namespace
 
 	mu    sync.Mutex
 	found [featureCount]bool // the features that it has
@@ -78,14 +82,14 @@ type kernel struct {
 // test kit's.
 var running = kernel{release: release.Running}
 
-// has reports whether the running kernel has a feature. What cannot be found out
-// counts as missing.
+// has reports whether the running kernel has f. It returns false if that cannot
+// be found out.
 func (c *Conn) has(f feature) bool {
 	has, err := c.findFeature(f)
 	return has && err == nil
 }
 
-// findFeature is has with the reason why something cannot be found out.
+// findFeature is has, with the reason why it could not be found out.
 func (c *Conn) findFeature(f feature) (bool, error) {
 	k := c.kernel
 	k.mu.Lock()
@@ -104,7 +108,7 @@ func (c *Conn) findFeature(f feature) (bool, error) {
 	return found, nil
 }
 
-// probe finds out about a feature. If it is not known, another attempt may tell.
+// probe finds out about f. If known is false, a later probe may tell.
 func (c *Conn) probe(f feature) (found, known bool, err error) {
 	gate := f.gate()
 	if gate.since != (release.Release{}) {
@@ -122,8 +126,8 @@ func (c *Conn) probe(f feature) (found, known bool, err error) {
 	return gate.probe(c)
 }
 
-// probeFilterTuple asks for a dump that is contradictory if the kernel knows of
-// CTA_FILTER: flags without the tuple that they are of.
+// probeFilterTuple asks for a dump with flags but without their tuple. A kernel
+// that knows CTA_FILTER refuses that as a contradiction.
 func (c *Conn) probeFilterTuple() (found, known bool, err error) {
 	return c.probeDump(func(e *nfnl.Encoder) {
 		filter := e.Nest(ctaFilter)
@@ -132,8 +136,8 @@ func (c *Conn) probeFilterTuple() (found, known bool, err error) {
 	})
 }
 
-// probeFilterStatus asks for a dump that is malformed if the kernel knows of
-// CTA_STATUS_MASK.
+// probeFilterStatus asks for a dump with a CTA_STATUS_MASK of the wrong size. A
+// kernel that knows CTA_STATUS_MASK refuses that as malformed.
 func (c *Conn) probeFilterStatus() (found, known bool, err error) {
 	return c.probeDump(func(e *nfnl.Encoder) { e.Uint8(ctaStatusMask, 0) })
 }
@@ -152,8 +156,8 @@ func (c *Conn) probeDump(marshal func(*nfnl.Encoder)) (refused, known bool, err 
 	return refusal(err)
 }
 
-// refusal interprets the answer to a request that a kernel with some feature
-// refuses as malformed. Any other error says nothing about the feature.
+// refusal interprets the answer to a request that only a kernel with some
+// feature refuses as malformed. Any other error says nothing about the feature.
 func refusal(err error) (refused, known bool, _ error) {
 	switch {
 	case err == nil:
@@ -164,9 +168,10 @@ func refusal(err error) (refused, known bool, _ error) {
 	return false, false, err
 }
 
-// probeFlushTuple asks for a flush that is contradictory if the kernel takes
-// CTA_FILTER in a flush, and not supported if it knows it in a dump alone. A
-// kernel that does not know it at all must not be asked: it would flush.
+// probeFlushTuple asks for a flush that contradicts itself if the kernel takes
+// CTA_FILTER in a flush, and is not supported if the kernel knows CTA_FILTER in
+// a dump only. A kernel that does not know it must not be asked: it would
+// flush.
 func (c *Conn) probeFlushTuple() (found, known bool, err error) {
 	if has, err := c.findFeature(featureFilterTuple); err != nil || !has {
 		return false, err == nil, err
@@ -182,7 +187,7 @@ func (c *Conn) probeFlushTuple() (found, known bool, err error) {
 	filter := r.enc.Nest(ctaFilter)
 	r.enc.NativeUint32(ctaFilterOrigFlags, filterProtoNum)
 	r.enc.End(filter)
-	// Should it be carried out after all, it selects nothing.
+	// If a kernel carried it out after all, this mark would select nothing.
 	r.enc.Uint32(ctaMark, 1)
 	r.enc.Uint32(ctaMarkMask, 0)
 
@@ -193,8 +198,8 @@ func (c *Conn) probeFlushTuple() (found, known bool, err error) {
 	return refusal(err)
 }
 
-// probeFilterIPv6Address takes an IPv6 flow from the table and asks for the flows
-// from its source.
+// probeFilterIPv6Address takes an IPv6 flow from the table, and asks for the
+// flows from its source.
 func (c *Conn) probeFilterIPv6Address() (found, known bool, err error) {
 	if has, err := c.findFeature(featureFilterTuple); err != nil || !has {
 		return false, err == nil, err

@@ -8,55 +8,58 @@ import (
 	"github.com/ti-mo/conntrack/netfilter"
 )
 
-// A Filter selects the flows that agree with all of its fields. A field that is
-// zero selects nothing out, so the zero Filter selects all flows.
+// A Filter selects the flows that agree with all of its fields. A zero field
+// selects any flow, so the zero Filter selects all flows.
 //
-// Dumps, flushes, DeleteFunc, UpdateFunc and events take the same Filter. The
-// running kernel filters by what it is known to honour, and this package by the
-// rest: the result is the same on every kernel, the time it takes is not. See
-// [Conn.KernelFilters], and [EventOptions] for events.
+// [Conn.Flows], [Conn.DumpFilter], [Conn.FlushFilter], [Conn.DeleteFunc],
+// [Conn.UpdateFunc] and [Conn.Events] take the same Filter. The kernel does
+// what it is known to do right, and this package does the rest: the selection
+// is the same on every kernel, only the time differs. See [Conn.KernelFilters],
+// and for events [EventOptions].
 //
 // An IPv4-mapped IPv6 address or prefix stands for the IPv4 one.
 type Filter struct {
-	// Mark and Mask select flows with mark & Mask == Mark. To select one mark, set
-	// Mask to ^uint32(0). A Mark with bits that are not in Mask, such as any Mark
-	// without a Mask, is an error: ErrFilterSelectsNothing.
+	// Mark and Mask select flows with mark & Mask == Mark. To select a single
+	// mark, set Mask to ^uint32(0). A Mark with bits outside Mask, such as any
+	// Mark without a Mask, is an error: [ErrFilterSelectsNothing].
 	Mark, Mask uint32
 
-	// Family is netfilter.ProtoIPv4 or netfilter.ProtoIPv6.
+	// Family selects flows of netfilter.ProtoIPv4 or netfilter.ProtoIPv6.
 	Family netfilter.ProtoFamily
 
-	// Status and StatusMask select flows with status & StatusMask == Status. A
-	// zero StatusMask stands for Status: all these flags are set.
+	// Status and StatusMask select flows with status & StatusMask == Status. If
+	// StatusMask is 0, Status is the mask too: all of its flags must be set.
 	Status, StatusMask StatusFlag
 
-	// Zone is the flow's zone, or that of one of its directions.
+	// Zone selects flows in this zone in both directions or in one of them.
 	Zone *uint16
 
-	// Orig and Reply select flows by the fields of their tuples that are not
-	// zero here. Ports select no ICMP flow, and an ICMP type, code or id selects
-	// only ICMP flows. Zone is the zone in that direction, also where it holds
-	// for both.
+	// Orig and Reply select flows by those fields of their tuples that are not
+	// zero here. Ports select no ICMP flow; an ICMP type, code or id selects
+	// only ICMP flows. Zone is the zone of that direction, even if it is that
+	// of both.
 	Orig, Reply Tuple
 
-	// OrigZero and ReplyZero name the fields of Orig and Reply that select flows
-	// though they are zero, such as ICMPType for echo replies.
+	// OrigZero and ReplyZero name the fields of Orig and Reply that must be
+	// zero, such as ICMPType for echo replies.
 	OrigZero, ReplyZero TupleFields
 
-	// Prefixes of the addresses in Orig and Reply.
+	// Prefixes that contain the addresses of a flow's original and reply
+	// tuples.
 	OrigSource, OrigDestination, ReplySource, ReplyDestination netip.Prefix
 
-	// Either selects the flows of a host or network, whichever side it is on:
-	// those with a source or destination in this prefix, in the original or in the
-	// reply direction. So an address counts before and after its translation.
+	// Either selects the flows of a host or network on either side: those with
+	// a source or destination in this prefix, in the original or in the reply
+	// direction. So addresses count both before and after translation.
 	Either netip.Prefix
 
 	// TCPState selects TCP connections in this state. TCPStateNone, which is 0,
-	// stands for any.
+	// selects any flow.
 	TCPState TCPState
 }
 
-// TupleFields names those fields of a Tuple for which zero is a value.
+// TupleFields names fields of a [Tuple] that a [Filter] compares even if they
+// are zero.
 type TupleFields struct {
 	Protocol, SourcePort, DestinationPort, ICMPType, ICMPCode, ICMPID, Zone bool
 }
@@ -64,8 +67,8 @@ type TupleFields struct {
 // Match reports whether f selects flow.
 func (f Filter) Match(flow *Flow) bool { return f.match(flow, false) }
 
-// match is Match without a copy of f. If stateless is set, TCPState selects flows
-// without a TCP state too.
+// match is Match without copying f. If stateless is set, TCPState also selects
+// flows without a TCP state.
 func (f *Filter) match(flow *Flow, stateless bool) bool {
 	status, mask := f.status()
 	orig, reply := &flow.TupleOrig, &flow.TupleReply
@@ -83,7 +86,7 @@ func (f *Filter) match(flow *Flow, stateless bool) bool {
 		(f.TCPState == 0 || matchState(f.TCPState, flow.ProtoInfo.TCP, stateless))
 }
 
-// checkFilters returns an error if no flow can agree with one of o's filters.
+// checkFilters returns an error if one of o's filters contradicts itself.
 func (o *EventOptions) checkFilters() error {
 	for _, filters := range [][]Filter{o.Filters, o.Except} {
 		for i := range filters {
@@ -110,7 +113,7 @@ func anyMatches(filters []Filter, flow *Flow, stateless bool) bool {
 	return false
 }
 
-// status returns the status and its mask, after the rule for a zero mask.
+// status returns the status to match and its mask.
 func (f *Filter) status() (status, mask StatusFlag) {
 	if f.StatusMask == 0 {
 		return f.Status, f.Status
@@ -118,7 +121,7 @@ func (f *Filter) status() (status, mask StatusFlag) {
 	return f.Status, f.StatusMask
 }
 
-// zone returns the zone of f in whatever direction it holds.
+// zone returns the zone of f, in whatever direction.
 func (f *Flow) zone() uint16 { return max(f.Zone, f.TupleOrig.Zone, f.TupleReply.Zone) }
 
 func (t *Tuple) isFamily(family netfilter.ProtoFamily) bool {
@@ -126,8 +129,8 @@ func (t *Tuple) isFamily(family netfilter.ProtoFamily) bool {
 	return err == nil && f == family
 }
 
-// matchTuple compares the fields of want that are not zero, or in zero, with
-// those of t, whose zone is defaultZone if it has none of its own.
+// matchTuple reports whether t agrees with the fields of want that are not zero
+// or are named in zero. The zone of t is defaultZone if it has none of its own.
 func matchTuple(want *Tuple, zero *TupleFields, t *Tuple, defaultZone uint16) bool {
 	zone := t.Zone
 	if zone == 0 {
@@ -158,8 +161,8 @@ func (pt *ProtoTuple) isICMP() bool {
 	return pt.Protocol == ProtocolICMP || pt.Protocol == ProtocolICMPv6
 }
 
-// protocol returns the protocol that pt, as part of a Filter, selects by: ICMPv4
-// and ICMPv6 stand for theirs.
+// protocol returns the protocol that pt selects as part of a Filter. ICMPv4 and
+// ICMPv6 stand for their protocols.
 func (pt *ProtoTuple) protocol() uint8 {
 	switch {
 	case pt.Protocol == 0 && pt.ICMPv4:
@@ -170,13 +173,12 @@ func (pt *ProtoTuple) protocol() uint8 {
 	return pt.Protocol
 }
 
-// selectsPorts reports whether pt, as part of a Filter, selects flows by ports.
+// selectsPorts reports whether pt selects by ports as part of a Filter.
 func (pt *ProtoTuple) selectsPorts(zero *TupleFields) bool {
 	return pt.SourcePort|pt.DestinationPort != 0 || zero.SourcePort || zero.DestinationPort
 }
 
-// selectsICMP reports whether pt, as part of a Filter, selects flows by what only
-// ICMP has.
+// selectsICMP reports whether pt selects by ICMP fields as part of a Filter.
 func (pt *ProtoTuple) selectsICMP(zero *TupleFields) bool {
 	return pt.ICMPType|pt.ICMPCode != 0 || pt.ICMPID != 0 || zero.ICMPType || zero.ICMPCode || zero.ICMPID
 }
@@ -185,7 +187,8 @@ func matchAddr(want, addr netip.Addr) bool {
 	return !want.IsValid() || want == addr || want.Is6() && plainAddr(want) == addr
 }
 
-// matchField compares a field, unless it is zero and zero is not meant.
+// matchField reports whether v agrees with want: a want of 0 agrees with all v
+// unless zero is set.
 func matchField[T uint8 | uint16](want, v T, zero bool) bool {
 	return want == v || want == 0 && !zero
 }
@@ -194,7 +197,7 @@ func matchPrefix(want netip.Prefix, addr netip.Addr) bool {
 	return want == netip.Prefix{} || contains(want, addr)
 }
 
-// contains is not part of matchPrefix, so that the compiler inlines the latter.
+// contains is a function of its own so that the compiler inlines matchPrefix.
 func contains(p netip.Prefix, addr netip.Addr) bool { return plainPrefix(p).Contains(addr) }
 
 func matchEither(want netip.Prefix, orig, reply *IPTuple) bool {
@@ -210,8 +213,8 @@ func matchState(want TCPState, tcp *ProtoInfoTCP, stateless bool) bool {
 	return TCPState(tcp.State) == want
 }
 
-// plainAddr returns a as a flow has it: without an IPv6 zone, and as IPv4 if it is
-// IPv4-mapped.
+// plainAddr returns a in the form that flows have: without an IPv6 zone, and as
+// IPv4 if it is IPv4-mapped.
 func plainAddr(a netip.Addr) netip.Addr { return a.Unmap().WithZone("") }
 
 // plainPrefix returns p as IPv4 if all its addresses are IPv4-mapped.
@@ -227,7 +230,7 @@ func plainPrefix(p netip.Prefix) netip.Prefix {
 //
 //	mark=0x1/0xff zone=3 orig-proto=udp orig-dport=53 orig-dst=10.0.0.0/8
 //
-// and all for the zero Filter.
+// or all for the zero Filter.
 func (f Filter) String() string {
 	var w filterWords
 	w.add(f.Mark|f.Mask != 0, "mark=%#x/%#x", f.Mark, f.Mask)
@@ -254,7 +257,7 @@ func isIP(family netfilter.ProtoFamily) bool {
 	return family == netfilter.ProtoIPv4 || family == netfilter.ProtoIPv6
 }
 
-// filterWords are what Filter.String is made of.
+// filterWords are the words of Filter.String.
 type filterWords []string
 
 func (w *filterWords) add(set bool, format string, args ...any) {
@@ -263,13 +266,13 @@ func (w *filterWords) add(set bool, format string, args ...any) {
 	}
 }
 
-// A filterDirection is the part of a Filter about one direction.
+// A filterDirection is the part of a Filter that is about one direction.
 type filterDirection struct {
-	attr         uint16 // of the tuple
+	attr         uint16 // the tuple's attribute type
 	proto        ProtoTuple
 	zone         uint16
 	zero         TupleFields
-	source, dest netip.Prefix // also for a single address
+	source, dest netip.Prefix // of all bits for a single address
 }
 
 func (f *Filter) directions() [2]filterDirection {
@@ -289,7 +292,7 @@ func newFilterDirection(attr uint16, t *Tuple, zero TupleFields, source, dest ne
 	return d
 }
 
-// narrow returns the prefix of addr alone, or p if there is no addr.
+// narrow returns the prefix of addr alone, or p if addr is not valid.
 func narrow(addr netip.Addr, p netip.Prefix) netip.Prefix {
 	if !addr.IsValid() {
 		return plainPrefix(p)
@@ -311,8 +314,8 @@ func (d *filterDirection) describe(w *filterWords, name string) {
 	w.add(d.zone != 0 || zero.Zone, "%s-zone=%d", name, d.zone)
 }
 
-// check returns an error if no flow can agree with f, and else the family that
-// f selects, which may be none.
+// check returns the address family that f selects, which may be unspecified, or
+// an error if f contradicts itself.
 func (f *Filter) check() (netfilter.ProtoFamily, error) {
 	family, reason := f.family()
 	if reason == "" {
@@ -324,8 +327,8 @@ func (f *Filter) check() (netfilter.ProtoFamily, error) {
 	return family, nil
 }
 
-// family returns the family that Family and all addresses and prefixes have, or
-// the reason why there is none.
+// family returns the address family of all addresses and prefixes and of
+// Family, or the reason why there is no such family.
 func (f *Filter) family() (family netfilter.ProtoFamily, reason string) {
 	family = f.Family
 	if family != netfilter.ProtoUnspec && !isIP(family) {
@@ -353,7 +356,7 @@ func (f *Filter) family() (family netfilter.ProtoFamily, reason string) {
 	return family, ""
 }
 
-// contradiction returns the reason why no flow can agree with f, or nothing.
+// contradiction returns the reason why no flow can agree with f, or "".
 func (f *Filter) contradiction() string {
 	for _, prefix := range []netip.Prefix{f.OrigSource, f.OrigDestination, f.ReplySource, f.ReplyDestination, f.Either} {
 		if prefix != (netip.Prefix{}) && !prefix.IsValid() {
@@ -395,11 +398,11 @@ func (f *Filter) contradiction() string {
 	return ""
 }
 
-// differ reports whether a and b are set and not the same.
+// differ reports whether a and b are set and differ.
 func differ[T uint8 | uint16](a, b T) bool { return a != b && a != 0 && b != 0 }
 
 // contradiction returns the reason why no flow can agree with d and state, or
-// nothing.
+// "".
 func (d *filterDirection) contradiction(state TCPState) string {
 	p := &d.proto
 	ports, icmp := p.selectsPorts(&d.zero), p.selectsICMP(&d.zero)

@@ -9,31 +9,31 @@ import (
 	"golang.org/x/net/bpf"
 )
 
-// The kernel runs a classic BPF program on each event before it queues it. Such
-// a program cannot loop, but it can ask the kernel to find an attribute among
-// its siblings (SKF_AD_NLATTR and SKF_AD_NLATTR_NEST in linux/filter.h). The
-// program sees the datagram from the netlink header on and loads values in network
-// byte order.
+// The kernel runs a classic BPF program on each event before it queues the
+// event. Such a program cannot loop, but it can ask the kernel to find an
+// attribute among its siblings (SKF_AD_NLATTR and SKF_AD_NLATTR_NEST in
+// linux/filter.h). It sees the datagram from the netlink header on, and loads
+// values in network byte order.
 
 const (
-	bpfFamily        = 16 // offset of nfgen_family, behind struct nlmsghdr
-	bpfAttributes    = 20 // offset, behind struct nfgenmsg
+	bpfFamily        = 16 // offset of nfgen_family, after struct nlmsghdr
+	bpfAttributes    = 20 // offset, after struct nfgenmsg
 	bpfAttrHeader    = 4
 	bpfAccept        = 0xffffffff
 	bpfMaxProgramLen = 4096 // BPF_MAXINSNS
 	bpfScratchWords  = 16   // BPF_MEMWORDS
 )
 
-// A bpfPath is where an attribute stands: the types of those it is nested in, and
-// its own. Zero stands behind the last.
+// A bpfPath leads to an attribute: the types of the attributes that contain it,
+// and then its own, padded with zeros.
 type bpfPath [3]uint32
 
 // A bpfField is a number in an event, or 32 bits of an address.
 type bpfField struct {
-	paths  [3]bpfPath // of the attributes that may hold it: the first that is there does
+	paths  [3]bpfPath // of the attributes that may hold it; the first one present does
 	offset uint32     // in the attribute's value
 	size   int
-	absent uint32 // what it is if there is none of the attributes
+	absent uint32 // its value if none of the attributes is present
 }
 
 var (
@@ -47,7 +47,7 @@ var (
 	}}
 )
 
-// bpfNoTCPState is no TCPState.
+// bpfNoTCPState is not a TCPState.
 const bpfNoTCPState = 0x100
 
 // bpfProto returns a field of a direction's ProtoTuple.
@@ -59,10 +59,10 @@ func bpfProto(direction uint16, size int, attrs ...uint32) bpfField {
 	return f
 }
 
-// program returns a program of at most limit instructions that drops only events
-// that o does not select, or nil if there is nothing for it to drop. Without room
-// for all of Filters, it has none of them; without room for one of Except, it
-// leaves that one out.
+// program returns a program of at most limit instructions that drops only
+// events that o does not select, or nil if it would drop none. If Filters do
+// not all fit, the program has none of them; it leaves out each Except that
+// does not fit.
 func (o *EventOptions) program(limit int) ([]bpf.RawInstruction, error) {
 	var draft bpfProgram
 	draft.filters(o.Filters)
@@ -91,12 +91,12 @@ func (o *EventOptions) program(limit int) ([]bpf.RawInstruction, error) {
 // A bpfProgram is a program under construction.
 type bpfProgram struct {
 	code    []bpf.Instruction
-	scratch []bpfField // in the words of the scratch memory
-	found   []bpfField // loaded though they are in no scratch word
+	scratch []bpfField // kept in the words of the scratch memory
+	found   []bpfField // loaded from the event
 }
 
-// repeated returns fields that were looked for more than once, as many as there
-// are scratch words.
+// repeated returns the fields that were loaded more than once, as many as fit
+// the scratch memory.
 func (p *bpfProgram) repeated() []bpfField {
 	var fields []bpfField
 	seen := make(map[bpfField]int)
@@ -108,7 +108,7 @@ func (p *bpfProgram) repeated() []bpfField {
 	return fields
 }
 
-// within adds what emit emits, if it is not too long.
+// within adds what emit emits, unless the program would exceed limit.
 func (p *bpfProgram) within(limit int, emit func()) {
 	before := len(p.code)
 	emit()
@@ -126,7 +126,7 @@ func (p *bpfProgram) acceptOtherSubsystems() {
 	)
 }
 
-// filters drops events that none of filters selects, if there are any.
+// filters drops events that none of filters selects, if there are filters.
 func (p *bpfProgram) filters(filters []Filter) {
 	if len(filters) == 0 {
 		return
@@ -150,7 +150,7 @@ func (p *bpfProgram) exclusion(f *Filter) {
 	p.bind(&next)
 }
 
-// filter jumps to miss where Filter.match returns false.
+// filter jumps to miss if Filter.match would return false.
 func (p *bpfProgram) filter(f *Filter, stateless bool, miss *bpfLabel) {
 	family, _ := f.family()
 	status, statusMask := f.status()
@@ -177,7 +177,7 @@ func (p *bpfProgram) family(family netfilter.ProtoFamily, miss *bpfLabel) {
 	p.jumpIf(bpf.JumpNotEqual, uint32(family), miss)
 }
 
-// direction is matchTuple and matchPrefix.
+// direction does what matchTuple and matchPrefix do.
 func (p *bpfProgram) direction(d *filterDirection, miss *bpfLabel) {
 	proto, zero := &d.proto, &d.zero
 	protocol := bpfProto(d.attr, 1, ctaProtoNum)
@@ -210,8 +210,8 @@ func (p *bpfProgram) direction(d *filterDirection, miss *bpfLabel) {
 	p.prefix(d.dest, d.attr, ctaIPv4Dst, ctaIPv6Dst, miss)
 }
 
-// prefix jumps to miss if an address that is the attribute v4 or v6 of a
-// direction's tuple is not in prefix. The event must be of the prefix's family.
+// prefix jumps to miss if an address of a direction's tuple is not in prefix.
+// The address is attribute v4 or v6. The event must be of the prefix's family.
 func (p *bpfProgram) prefix(prefix netip.Prefix, direction uint16, v4, v6 uint32, miss *bpfLabel) {
 	if !prefix.IsValid() {
 		return
@@ -229,7 +229,7 @@ func (p *bpfProgram) prefix(prefix netip.Prefix, direction uint16, v4, v6 uint32
 	}
 }
 
-// either is matchEither.
+// either does what matchEither does.
 func (p *bpfProgram) either(prefix netip.Prefix, miss *bpfLabel) {
 	if !prefix.IsValid() {
 		return
@@ -247,7 +247,7 @@ func (p *bpfProgram) either(prefix netip.Prefix, miss *bpfLabel) {
 	p.bind(&hit)
 }
 
-// tcpState is matchState.
+// tcpState does what matchState does.
 func (p *bpfProgram) tcpState(want TCPState, stateless bool, miss *bpfLabel) {
 	var pass bpfLabel
 	p.load(bpfTCPState)
@@ -258,7 +258,7 @@ func (p *bpfProgram) tcpState(want TCPState, stateless bool, miss *bpfLabel) {
 	p.bind(&pass)
 }
 
-// masked jumps to miss if the bits of a field that are in mask are not want.
+// masked jumps to miss if the bits of field that are in mask differ from want.
 func (p *bpfProgram) masked(field bpfField, mask, want uint32, miss *bpfLabel) {
 	switch mask {
 	case 0:
@@ -271,13 +271,13 @@ func (p *bpfProgram) masked(field bpfField, mask, want uint32, miss *bpfLabel) {
 	}
 }
 
-// equal jumps to miss if a field is not want.
+// equal jumps to miss if field differs from want.
 func (p *bpfProgram) equal(field bpfField, want uint32, miss *bpfLabel) {
 	p.load(field)
 	p.jumpIf(bpf.JumpNotEqual, want, miss)
 }
 
-// load loads a field into A.
+// load loads field into A.
 func (p *bpfProgram) load(field bpfField) {
 	if n := slices.Index(p.scratch, field); n >= 0 {
 		p.emit(bpf.LoadScratch{Dst: bpf.RegA, N: n})
@@ -287,7 +287,7 @@ func (p *bpfProgram) load(field bpfField) {
 	p.find(field)
 }
 
-// find loads a field into A from the event.
+// find loads field into A from the event.
 func (p *bpfProgram) find(field bpfField) {
 	var done bpfLabel
 	for _, path := range field.paths {
@@ -304,7 +304,8 @@ func (p *bpfProgram) find(field bpfField) {
 	p.bind(&done)
 }
 
-// findAttribute loads the offset of an attribute into A, or jumps.
+// findAttribute loads the offset of the attribute at path into A, or jumps to
+// absent.
 func (p *bpfProgram) findAttribute(path bpfPath, absent *bpfLabel) {
 	p.emit(bpf.LoadConstant{Dst: bpf.RegA, Val: bpfAttributes})
 	extension := bpf.ExtNetlinkAttr
@@ -320,23 +321,23 @@ func (p *bpfProgram) findAttribute(path bpfPath, absent *bpfLabel) {
 
 func (p *bpfProgram) emit(code ...bpf.Instruction) { p.code = append(p.code, code...) }
 
-// A bpfLabel is a place that is jumped to, known by the jumps.
+// A bpfLabel is the target of jumps, known by these.
 type bpfLabel struct{ jumps []int }
 
-// jump jumps to a label that is to be bound further on.
+// jump jumps to a label that is bound later.
 func (p *bpfProgram) jump(to *bpfLabel) {
 	to.jumps = append(to.jumps, len(p.code))
 	p.emit(bpf.Jump{})
 }
 
-// jumpIf jumps if the comparison of A with val holds. Conditional jumps do not
-// reach far, so that one jumps over an unconditional one.
+// jumpIf jumps if A compares to val as cond says. Conditional jumps do not
+// reach far, so this one skips an unconditional jump.
 func (p *bpfProgram) jumpIf(cond bpf.JumpTest, val uint32, to *bpfLabel) {
 	p.emit(bpf.JumpIf{Cond: cond, Val: val, SkipFalse: 1})
 	p.jump(to)
 }
 
-// bind makes to the place of the next instruction.
+// bind makes the next instruction the target of the label's jumps.
 func (p *bpfProgram) bind(to *bpfLabel) {
 	for _, at := range to.jumps {
 		p.code[at] = bpf.Jump{Skip: uint32(len(p.code) - at - 1)}

@@ -16,15 +16,15 @@ import (
 	"github.com/ti-mo/conntrack/netfilter"
 )
 
-// A recording is what one of several listeners saw.
+// A recording is what one of several listeners received.
 type recording struct {
 	events []string
 	err    error
 	done   chan struct{}
 }
 
-// record runs listen, which calls joined when it has joined the groups, and keep
-// with each event until keep returns false.
+// record runs listen. listen calls joined when it has joined the groups, and
+// passes each event to keep until keep returns false.
 func record(t *testing.T, match func(*conntrack.Event) bool,
 	listen func(joined func(), keep func(*conntrack.Event, error) bool) error,
 ) *recording {
@@ -68,24 +68,25 @@ func (rec *recording) wait(t *testing.T) []string {
 	return rec.events
 }
 
-// makeEvents makes the events of one round: flows come, change and go.
+// makeEvents makes the events of one round: flows are created, changed and
+// deleted.
 func makeEvents(t *testing.T, c *conntrack.Conn, r *rand.Rand, flows []conntrack.Flow) {
 	t.Helper()
-	_ = c.CreateBatch(flows) // some are there already
+	_ = c.CreateBatch(flows) // some exist already
 	for i := range flows {
 		flows[i].Mark = pick(r, tableMarks)
 		flows[i].Status.Value |= pick(r, tableStatus)
-		flows[i].Timeout = 0 // which may be fixed
+		flows[i].Timeout = 0 // it may be fixed
 		flows[i].ProtoInfo = conntrack.ProtoInfo{}
 		if flows[i].TupleOrig.Proto.Protocol == conntrack.ProtocolTCP && r.IntN(2) == 0 {
 			flows[i].ProtoInfo.TCP = &conntrack.ProtoInfoTCP{State: uint8(pick(r, tableStates))}
 		}
 	}
-	_ = c.UpdateBatch(flows) // some are not there
+	_ = c.UpdateBatch(flows) // some do not exist
 	require.NoError(t, c.Flush())
 }
 
-// lastEvent makes an event that passes each filter: that of an expectation.
+// lastEvent makes an event that passes every filter: that of an expectation.
 func lastEvent(t *testing.T, c *conntrack.Conn) {
 	t.Helper()
 	master := conntrack.NewFlow(6, conntrack.StatusAssured|conntrack.StatusSeenReply,
@@ -100,7 +101,7 @@ func lastEvent(t *testing.T, c *conntrack.Conn) {
 	}))
 }
 
-// randomFilters returns up to n filters that do not contradict themselves.
+// randomFilters returns up to n filters that can match.
 func randomFilters(r *rand.Rand, n int, flows []conntrack.Flow) []conntrack.Filter {
 	var filters []conntrack.Filter
 	for range r.IntN(n + 1) {
@@ -111,7 +112,7 @@ func randomFilters(r *rand.Rand, n int, flows []conntrack.Flow) []conntrack.Filt
 	return filters
 }
 
-// selects says by Match whether opts are to let ev pass.
+// selects reports, using Match, whether opts should let ev pass.
 func selects(opts *conntrack.EventOptions, ev *conntrack.Event) bool {
 	passes := len(opts.Filters) == 0
 	for _, f := range opts.Filters {
@@ -128,7 +129,7 @@ func selects(opts *conntrack.EventOptions, ev *conntrack.Event) bool {
 
 func every(*conntrack.Event) bool { return true }
 
-// watch is listen for record.
+// watch returns a listen function for record.
 func watch(c *conntrack.Conn, groups []netfilter.NetlinkGroup, opts conntrack.EventOptions) func(func(), func(*conntrack.Event, error) bool) error {
 	return func(joined func(), keep func(*conntrack.Event, error) bool) error {
 		opts.Joined = joined
@@ -141,8 +142,8 @@ func watch(c *conntrack.Conn, groups []netfilter.NetlinkGroup, opts conntrack.Ev
 	}
 }
 
-// The kernel's program, and the program together with what is done after
-// decoding, let the same events pass as Match on the unfiltered events.
+// TestEventFilters asserts that filtering in the kernel, and filtering in the
+// kernel and after decoding, pass the same events as Match does.
 func TestEventFilters(t *testing.T) {
 	t.Parallel()
 	seed := rand.Uint64()
@@ -189,7 +190,8 @@ func TestEventFilters(t *testing.T) {
 	require.Less(t, passed, offered)
 }
 
-// Filters that no program can hold are looked at after decoding.
+// TestEventFiltersTooMany asserts that filters that do not fit into a program
+// are applied after decoding.
 func TestEventFiltersTooMany(t *testing.T) {
 	t.Parallel()
 	c := dial(t, nstest.New(t))
@@ -226,8 +228,8 @@ func TestEventFiltersTooMany(t *testing.T) {
 	}
 }
 
-// What does not fit leaves room for the rest, and a field that several filters
-// look at is looked for once.
+// TestEventProgramLen asserts that a filter that does not fit leaves room for
+// others, and that a field used by several filters is looked up once.
 func TestEventProgramLen(t *testing.T) {
 	t.Parallel()
 	port := func(n int) (f conntrack.Filter) {

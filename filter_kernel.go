@@ -10,7 +10,7 @@ import (
 	"github.com/ti-mo/conntrack/netfilter"
 )
 
-// What the kernel filters by itself, in a dump or a flush: see
+// This file is about what the kernel filters itself in a dump or a flush: see
 // ctnetlink_alloc_filter and ctnetlink_filter_match in
 // net/netfilter/nf_conntrack_netlink.c.
 
@@ -31,7 +31,7 @@ const (
 	filterICMPv6ID
 )
 
-// A kernelFilter is the part of a Filter that the kernel is to do.
+// A kernelFilter is the part of a Filter that the kernel carries out.
 type kernelFilter struct {
 	filter *Filter
 	family netfilter.ProtoFamily
@@ -39,12 +39,12 @@ type kernelFilter struct {
 	mark, status, zone bool
 	flags              [2]uint32 // for each direction
 
-	// exact says that this is all of the filter.
+	// exact is set if the kernel carries out the whole filter.
 	exact bool
 }
 
-// plan finds out what of f the kernel can be trusted to do in a dump, or in a
-// flush: has tells which features the kernel has.
+// plan returns what the kernel can be trusted to carry out of f, in a dump or
+// in a flush. has tells which features the kernel has.
 func (f *Filter) plan(flush bool, has func(feature) bool) (kernelFilter, error) {
 	family, err := f.check()
 	k := kernelFilter{filter: f, family: family}
@@ -92,12 +92,14 @@ func (f *Filter) plan(flush bool, has func(feature) bool) (kernelFilter, error) 
 	return k, nil
 }
 
-// KernelFilters reports whether the running kernel by itself selects exactly the
-// flows that f selects, in a dump and in a flush. Then a dump brings no others,
-// and FlushFilter is a single request.
+// KernelFilters reports whether the running kernel itself selects exactly the
+// flows that f selects, in a dump and in a flush. If so, a dump carries no
+// other flows over the socket, and [Conn.FlushFilter] is a single request.
 //
-// No kernel filters by prefixes, Either, TCPState, the zone of one direction, or
-// the ports of other protocols than TCP and UDP.
+// No kernel filters by prefixes, by the zone of one direction, by the fields
+// [Filter.Either] and [Filter.TCPState], or by the ports of protocols other
+// than TCP and UDP. For a filter with IPv6 addresses, both results are false
+// until the table holds an IPv6 flow to try the kernel on.
 func (c *Conn) KernelFilters(f Filter) (dump, flush bool, err error) {
 	has := func(feature feature) bool {
 		found, findErr := c.findFeature(feature)
@@ -112,10 +114,10 @@ func (c *Conn) KernelFilters(f Filter) (dump, flush bool, err error) {
 	return d.exact, fl.exact, opError("check filter", err)
 }
 
-// flags returns which fields of the tuple the kernel can compare, and whether
-// these are all that d selects by. The kernel takes no field where the family is
-// open, compares ports only for TCP and UDP, and refuses ICMP types that begin
-// no flow and end none.
+// flags returns the fields of the tuple that the kernel can compare, and
+// whether they are all that d selects by. The kernel takes no field without a
+// family, compares ports only for TCP and UDP, and refuses ICMP types that
+// neither begin nor answer a query.
 func (d *filterDirection) flags(family netfilter.ProtoFamily) (flags uint32, exact bool) {
 	p, zero := &d.proto, &d.zero
 	exact = isAddrOrNone(d.source) && isAddrOrNone(d.dest) && d.zone == 0 && !zero.Zone
@@ -152,18 +154,18 @@ func (d *filterDirection) flags(family netfilter.ProtoFamily) (flags uint32, exa
 	return flags, exact
 }
 
-// isAddrOrNone reports whether p stands for an address or for nothing.
+// isAddrOrNone reports whether p is a single address, or zero.
 func isAddrOrNone(p netip.Prefix) bool { return p.IsSingleIP() || p == netip.Prefix{} }
 
-// The types of queries and of their answers (invmap in
-// net/netfilter/nf_conntrack_proto_icmp.c and _icmpv6.c). Type 0 is the echo
-// reply of ICMP.
+// The ICMP types of queries and their replies (invmap in
+// net/netfilter/nf_conntrack_proto_icmp.c and _icmpv6.c). Type 0 is ICMP's echo
+// reply.
 var (
 	trackedICMPTypes   = []uint8{0, 8, 13, 14, 15, 16, 17, 18}
 	trackedICMPv6Types = []uint8{128, 129, 139, 140}
 )
 
-// dumpRequest returns the request for a dump of a message type.
+// dumpRequest returns the request for a dump, by a message of the given type.
 func (k *kernelFilter) dumpRequest(typ nfnl.MessageType) *request {
 	r := dumpRequest(nfnl.Header{
 		SubsystemID: nfnl.NFSubsysCTNetlink,
@@ -174,7 +176,7 @@ func (k *kernelFilter) dumpRequest(typ nfnl.MessageType) *request {
 	return r
 }
 
-// flushRequest returns the request for a flush of a family.
+// flushRequest returns the request to flush a family.
 func (k *kernelFilter) flushRequest(family netfilter.ProtoFamily) *request {
 	r := newRequest()
 	h := nfnl.Header{
@@ -184,14 +186,14 @@ func (k *kernelFilter) flushRequest(family netfilter.ProtoFamily) *request {
 		Family:      family,
 	}
 	if family != netfilter.ProtoUnspec {
-		h.Version = 1 // or the kernel does not look at the family
+		h.Version = 1 // with 0 the kernel ignores the family
 	}
 	r.enc.Message(h)
 	k.marshal(&r.enc)
 	return r
 }
 
-// marshal appends the attributes of the request.
+// marshal appends the attributes of k.
 func (k *kernelFilter) marshal(e *nfnl.Encoder) {
 	if k.mark {
 		e.Uint32(ctaMark, k.filter.Mark)
@@ -219,7 +221,7 @@ func (k *kernelFilter) marshal(e *nfnl.Encoder) {
 	}
 }
 
-// marshal appends the fields of the tuple that flags stand for, and no others.
+// marshal appends the fields of the tuple that flags select, and no others.
 func (d *filterDirection) marshal(e *nfnl.Encoder, flags uint32) {
 	tuple := e.Nest(d.attr)
 	if flags&(filterIPSrc|filterIPDst) != 0 {

@@ -19,8 +19,8 @@ import (
 	"github.com/ti-mo/conntrack/netfilter"
 )
 
-// TestFilterMark asserts that a dump and a flush select the same flows: IPv4 and
-// IPv6, those with mark & Mask == Mark.
+// TestFilterMark asserts that a dump and a flush select the same flows of both
+// families: those with mark & Mask == Mark.
 func TestFilterMark(t *testing.T) {
 	t.Parallel()
 	marks := []uint32{0, 1, 2, 0x0f, 0xf0, 0xff, 0x100, 0xffffffff}
@@ -70,8 +70,8 @@ func originals(flows []conntrack.Flow) map[conntrack.Tuple]bool {
 	return tuples
 }
 
-// TestFilterZeroCounters asserts that the counters of what the filter does not
-// select stay.
+// TestFilterZeroCounters asserts that the counters of other flows than the
+// selected ones are not reset.
 func TestFilterZeroCounters(t *testing.T) {
 	t.Parallel()
 	ns := nstest.New(t, nstest.Accounting())
@@ -90,7 +90,7 @@ func TestFilterZeroCounters(t *testing.T) {
 	require.NotZero(t, dumpTuple(t, c, false).CountersOrig.Packets)
 }
 
-// dumpTuple returns the one flow of the table that is IPv6, or IPv4.
+// dumpTuple returns the only flow of a family.
 func dumpTuple(t testing.TB, c *conntrack.Conn, ipv6 bool) conntrack.Flow {
 	t.Helper()
 	flows, err := c.Dump(nil)
@@ -104,7 +104,7 @@ func dumpTuple(t testing.TB, c *conntrack.Conn, ipv6 bool) conntrack.Flow {
 	return conntrack.Flow{}
 }
 
-// TestFlush asserts that everything goes: both families, all zones.
+// TestFlush asserts that all flows are removed, in both families and all zones.
 func TestFlush(t *testing.T) {
 	t.Parallel()
 	for name, flush := range map[string]func(*conntrack.Conn) error{
@@ -135,7 +135,27 @@ func TestFlush(t *testing.T) {
 	}
 }
 
-// What a filter cannot mean must not be taken for what selects nothing out.
+// Zone 0 is a zone, and not none.
+func TestFlushFilterZone(t *testing.T) {
+	t.Parallel()
+	c := dial(t, nstest.New(t))
+	for zone := range uint16(3) {
+		f := newFlow(int(zone))
+		f.Zone = zone
+		create(t, c, f, newFlow6(int(zone)))
+	}
+	zone := uint16(0)
+	require.NoError(t, c.FlushFilter(conntrack.Filter{Zone: &zone}))
+	flows, err := c.Dump(nil)
+	require.NoError(t, err)
+	require.Len(t, flows, 2)
+	for _, f := range flows {
+		require.NotZero(t, f.Zone)
+	}
+}
+
+// TestFilterRefused asserts that an invalid filter is an error. It must not
+// select everything.
 func TestFilterRefused(t *testing.T) {
 	t.Parallel()
 	c := dial(t, nstest.New(t))
@@ -211,8 +231,8 @@ func TestFilterRefused(t *testing.T) {
 	require.Len(t, left, 20)
 }
 
-// What KernelFilters says is what is known of the running kernel, and finding it
-// out changes nothing.
+// TestKernelFilters asserts that KernelFilters matches what is known about the
+// running kernel, and that probing changes nothing.
 func TestKernelFilters(t *testing.T) {
 	t.Parallel()
 	running, err := release.Running()
@@ -241,7 +261,7 @@ func TestKernelFilters(t *testing.T) {
 		require.Equal(t, tt.dump, dump, "%s: in a dump", name)
 		require.Equal(t, tt.flush, flush, "%s: in a flush", name)
 	}
-	for name, f := range map[string]conntrack.Filter{ // which no release tells for certain
+	for name, f := range map[string]conntrack.Filter{ // no release tells for certain
 		"status":       {Status: conntrack.StatusAssured},
 		"IPv6 address": {Orig: conntrack.Tuple{IP: conntrack.IPTuple{SourceAddress: client6.Addr()}}},
 	} {
@@ -254,8 +274,8 @@ func TestKernelFilters(t *testing.T) {
 	require.Len(t, flows, 2)
 }
 
-// TestFilterEither asserts that one DeleteFunc finds the flows of a host by any of
-// its ends, before and after translation, and no others.
+// TestFilterEither asserts that one DeleteFunc finds exactly the flows that
+// have a host at any end, before or after translation.
 func TestFilterEither(t *testing.T) {
 	t.Parallel()
 	peer4, peer6 := netip.MustParseAddr("10.9.0.1"), netip.MustParseAddr("fd09::1")
@@ -305,8 +325,8 @@ func TestFilterEither(t *testing.T) {
 	}
 }
 
-// TestFilterTCPState asserts that a dump and a flush by TCP state select TCP
-// connections in that state alone.
+// TestFilterTCPState asserts that a dump and a flush by TCP state select only
+// TCP connections in that state.
 func TestFilterTCPState(t *testing.T) {
 	t.Parallel()
 	c := dial(t, nstest.New(t))
@@ -331,8 +351,9 @@ func TestFilterTCPState(t *testing.T) {
 	}
 }
 
-// TestFilterMapped asserts that an IPv4-mapped address or prefix selects what the
-// IPv4 one does, in the kernel and here, and that a longer one is IPv6.
+// TestFilterMapped asserts that an IPv4-mapped address or prefix selects what
+// the IPv4 one does, both in the kernel and here, and that a shorter mapped
+// prefix counts as IPv6.
 func TestFilterMapped(t *testing.T) {
 	t.Parallel()
 	c := dial(t, nstest.New(t))
@@ -390,20 +411,20 @@ func TestFilterString(t *testing.T) {
 	}
 }
 
-// rounds returns how often a property test is to be repeated: the environment
-// variable CONNTRACK_TEST_ROUNDS, for emulated machines, or the default.
+// rounds returns how often to repeat a property test: CONNTRACK_TEST_ROUNDS
+// percent of the default, if it is set, for emulated machines.
 func rounds(t *testing.T, byDefault int) int {
 	t.Helper()
 	s := os.Getenv("CONNTRACK_TEST_ROUNDS")
 	if s == "" {
 		return byDefault
 	}
-	n, err := strconv.Atoi(s)
+	percent, err := strconv.Atoi(s)
 	require.NoError(t, err)
-	return n
+	return max(1, byDefault*percent/100)
 }
 
-// Few values for each field, zero among them, so that filters select something.
+// Each field has few values, including zero, so that filters select something.
 var (
 	tableAddrs = map[bool][]netip.Addr{
 		false: {netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2"), netip.MustParseAddr("10.0.1.1")},
@@ -423,7 +444,7 @@ var (
 
 func pick[T any](r *rand.Rand, values []T) T { return values[r.IntN(len(values))] }
 
-// opposite are the ICMP types of an answer.
+// opposite maps an ICMP type to that of its answer.
 var opposite = map[uint8]uint8{0: 8, 8: 0, 13: 14, 14: 13, 128: 129, 129: 128}
 
 func randomTableFlow(r *rand.Rand) conntrack.Flow {
@@ -436,7 +457,7 @@ func randomTableFlow(r *rand.Rand) conntrack.Flow {
 		f.TupleOrig.Proto = conntrack.ProtoTuple{Protocol: proto, ICMPType: typ, ICMPID: id}
 		f.TupleReply.Proto = conntrack.ProtoTuple{Protocol: proto, ICMPType: opposite[typ], ICMPID: id}
 	}
-	if r.IntN(4) == 0 { // as by NAT
+	if r.IntN(4) == 0 { // as NAT does
 		f.TupleReply.IP.SourceAddress = pick(r, addrs)
 	}
 	if proto == conntrack.ProtocolTCP && r.IntN(3) != 0 {
@@ -453,8 +474,8 @@ func randomTableFlow(r *rand.Rand) conntrack.Flow {
 	return f
 }
 
-// randomFilter returns a filter that selects by what a flow of the table has, but
-// for some of its fields.
+// randomFilter returns a filter that matches a flow of the table, except in
+// some of its fields.
 func randomFilter(r *rand.Rand, flows []conntrack.Flow) conntrack.Filter {
 	var f conntrack.Filter
 	like := pick(r, flows)
@@ -519,7 +540,7 @@ func randomTuple(r *rand.Rand, like conntrack.Tuple) (t conntrack.Tuple, zero co
 	return t, zero
 }
 
-// randomlyMapped returns a, or the IPv4-mapped IPv6 address for it.
+// randomlyMapped returns a or its IPv4-mapped IPv6 form.
 func randomlyMapped(r *rand.Rand, a netip.Addr) netip.Addr {
 	if r.IntN(2) == 0 {
 		return a
@@ -527,7 +548,7 @@ func randomlyMapped(r *rand.Rand, a netip.Addr) netip.Addr {
 	return netip.AddrFrom16(a.As16())
 }
 
-// randomPrefixOf returns no prefix most of the time.
+// randomPrefixOf returns a prefix that contains a, but usually none.
 func randomPrefixOf(r *rand.Rand, a netip.Addr) netip.Prefix {
 	if r.IntN(5) != 0 {
 		return netip.Prefix{}
@@ -535,7 +556,7 @@ func randomPrefixOf(r *rand.Rand, a netip.Addr) netip.Prefix {
 	return randomPrefix(r, a)
 }
 
-// randomPrefix returns a prefix that a is in.
+// randomPrefix returns a prefix that contains a.
 func randomPrefix(r *rand.Rand, a netip.Addr) netip.Prefix {
 	bits := a.BitLen()
 	if r.IntN(2) == 0 {
@@ -545,7 +566,8 @@ func randomPrefix(r *rand.Rand, a netip.Addr) netip.Prefix {
 	return netip.PrefixFrom(mapped, bits+mapped.BitLen()-a.BitLen())
 }
 
-// requireSame compares two sets of flows and shows the first that differs.
+// requireSame asserts that two sets of flows are equal, and shows the first
+// difference.
 func requireSame(t *testing.T, want, got []conntrack.Flow, what string, f conntrack.Filter) {
 	t.Helper()
 	count := map[string]int{}
@@ -566,7 +588,8 @@ func requireSame(t *testing.T, want, got []conntrack.Flow, what string, f conntr
 	}
 }
 
-// What DumpFilter returns, and what FlushFilter leaves, is what Match says.
+// TestFilterIsMatch asserts that DumpFilter returns, and FlushFilter removes,
+// exactly the flows that match.
 func TestFilterIsMatch(t *testing.T) {
 	t.Parallel()
 	const parts = 4
@@ -588,7 +611,7 @@ func testFilterIsMatch(t *testing.T, seed uint64, rounds int) {
 		for i := range fresh {
 			fresh[i] = randomTableFlow(r)
 		}
-		_ = c.CreateBatch(fresh) // some are there already
+		_ = c.CreateBatch(fresh) // some exist already
 		all, err := c.Dump(nil)
 		require.NoError(t, err)
 		require.NotEmpty(t, all)

@@ -1,6 +1,7 @@
 package conntrack
 
 import (
+	"cmp"
 	"net/netip"
 
 	"github.com/ti-mo/conntrack/internal/nfnl"
@@ -9,20 +10,20 @@ import (
 
 // A Flow is an entry of the connection tracking table.
 //
-// Fields that are zero are not sent to the kernel. What a Flow from this package
-// points to is the caller's: it is shared with no other Flow and never
-// overwritten.
+// Fields that are zero are not sent to the kernel. A Flow that this package
+// returns, with all that it points to, is the caller's: it shares nothing with
+// another Flow and is never overwritten.
 type Flow struct {
-	// ID is the kernel's number of the entry (CTA_ID). [Conn.Delete] removes no
-	// entry with another one.
+	// ID is the kernel's number of the entry (CTA_ID). [Conn.Delete] with an ID
+	// removes no entry with another one.
 	//
-	// It tells two entries that exist at the same time apart, and protects from
-	// taking one for the other where zones let them have the same tuple. It hardly
-	// tells an entry from a later one with the same tuples: the kernel computes it
-	// from the tuples and the entry's place in memory, and a place that is free is
-	// taken again at once. A flow that was deleted and began anew had the same ID
-	// in 999 cases of 1000. Only Timestamp.Start, an [EventNew] or counters that
-	// fall tell the two apart.
+	// IDs tell apart the entries that exist at the same time, for example two
+	// in zones that let them have the same tuple. They hardly tell an entry
+	// from a later one with the same tuples: the kernel computes the ID from
+	// the tuples and the entry's place in memory, and it reuses a free place at
+	// once. A flow that was deleted and created again had the same ID in 999 of
+	// 1000 cases. Only Timestamp.Start, an [EventNew] or counters that fall
+	// tell the two apart.
 	ID uint32
 	// Timeout is the number of seconds until the entry expires (CTA_TIMEOUT).
 	Timeout   uint32
@@ -32,59 +33,63 @@ type Flow struct {
 	ProtoInfo ProtoInfo
 	Helper    Helper
 
-	// Zone is the zone that holds for both directions (CTA_ZONE, Linux 2.6.34), 0
-	// for the default zone.
+	// Zone is the zone of both directions (CTA_ZONE, Linux 2.6.34), or 0 for
+	// the default zone. For a zone of one direction, see [Tuple].
 	Zone uint16
 
 	// CountedZero is set if the kernel counts the flow's packets and both
-	// counters are still zero. Without it they are zero since it does not count
-	// them. It cannot be set in the kernel.
+	// counters are still zero. If it is not set and both are zero, the kernel
+	// does not count them. It cannot be set in the kernel.
 	CountedZero bool
 
 	CountersOrig, CountersReply Counter
 
 	SecurityContext Security
 
-	// TupleOrig is the direction of the first packet and TupleReply the other
-	// one, as the packets of each come in: with NAT the one is not the
-	// other turned round. TupleMaster is the original direction of the flow
-	// that a helper expected this one for.
+	// TupleOrig is the direction of the flow's first packet and TupleReply the
+	// other direction (CTA_TUPLE_ORIG, CTA_TUPLE_REPLY). Each shows the packets
+	// as they arrive, before NAT, so with NAT TupleReply is not the reverse of
+	// TupleOrig. TupleMaster is the original direction of the flow whose helper
+	// expected this one (CTA_TUPLE_MASTER).
 	TupleOrig, TupleReply, TupleMaster Tuple
 
 	SeqAdjOrig, SeqAdjReply SequenceAdjust
 
-	// Labels are a bit set of up to 16 bytes (CTA_LABELS, Linux 3.9), as the kernel
-	// lays it out: 32-bit words in the machine's byte order. In an Update,
-	// LabelsMask says which bits are to be changed (CTA_LABELS_MASK); without it
-	// all are. Labels of 16 zero bytes clear them all. The kernel does not send
-	// the mask, and sends no Labels where none is set.
+	// Labels are a bit set of up to 16 bytes (CTA_LABELS, Linux 3.9), laid out
+	// as in the kernel: 32-bit words in the machine's byte order.
+	// [Flow.SetLabel] and [Flow.ClearLabel] change single bits. The kernel
+	// sends no Labels if none is set, and never LabelsMask.
+	//
+	// LabelsMask says which bits [Conn.Update] changes (CTA_LABELS_MASK); if it
+	// is empty, all of them. Labels of 16 zero bytes clear all.
 	//
 	// A flow has room for labels only if a rule of the network namespace used
-	// labels when it began. Without, the error satisfies errors.Is(err,
-	// unix.ENOSPC).
+	// labels when the flow began. Setting labels of another flow is an error
+	// that satisfies errors.Is(err, unix.ENOSPC).
 	Labels, LabelsMask []byte
 
 	// Mark is the flow's mark (CTA_MARK), and Use the kernel's reference count
-	// of the entry (CTA_USE).
+	// of the entry (CTA_USE), which cannot be set.
 	Mark, Use uint32
 
 	SynProxy SynProxy
 
-	// MarkMask says which bits of the mark an Update sets to those of Mark, also to
-	// zero; the others stay (CTA_MARK_MASK, Linux 4.0). With 0xffffffff and a
-	// Mark of 0 the mark becomes 0. If MarkMask is 0, a Mark of 0 leaves the mark
-	// as it is, and another one replaces it. The kernel does not send MarkMask.
+	// MarkMask says which bits of the mark [Conn.Update] replaces by those of
+	// Mark (CTA_MARK_MASK, Linux 4.0); the others stay. If MarkMask is 0, a
+	// Mark other than 0 replaces the mark, and a Mark of 0 leaves it as it is:
+	// to set the mark to 0, set MarkMask to ^uint32(0). The kernel never sends
+	// MarkMask.
 	MarkMask uint32
 
-	// NAT, if not nil, says what a new flow is translated into (CTA_NAT_SRC,
-	// CTA_NAT_DST). TupleReply is then to be empty or TupleOrig.Reverse(): what the
-	// replies are before that. It is for [Conn.Create] alone: the kernel does not
-	// send it back, but shows what came of it in TupleReply and Status.
+	// NAT, if not nil, says how [Conn.Create] translates the new flow
+	// (CTA_NAT_SRC, CTA_NAT_DST). TupleReply must then be empty or
+	// TupleOrig.Reverse(), the replies without NAT. The kernel never sends NAT:
+	// TupleReply and Status show the result.
 	NAT *NAT
 }
 
-// NewFlow returns a Flow from srcAddr and srcPort to destAddr and destPort whose
-// replies come the same way back: without NAT. The timeout is in seconds.
+// NewFlow returns a [Flow] from srcAddr and srcPort to destAddr and destPort
+// without NAT: its replies take the same way back. The timeout is in seconds.
 func NewFlow(proto uint8, status StatusFlag, srcAddr, destAddr netip.Addr,
 	srcPort, destPort uint16, timeout, mark uint32,
 ) Flow {
@@ -107,8 +112,8 @@ func NewFlow(proto uint8, status StatusFlag, srcAddr, destAddr netip.Addr,
 func (f *Flow) unmarshal(b []byte, s *slab) error {
 	var d nfnl.Decoder
 	for typ, v := range d.Attributes(b) {
-		// What most flows have. With the others the loop would be too long for
-		// the compiler to inline.
+		// Only what most flows have: with all attributes, the loop would be too
+		// long for the compiler to inline.
 		switch typ {
 		case ctaTupleOrig:
 			d.Fail(f.TupleOrig.unmarshal(v))
@@ -179,8 +184,8 @@ func (f *Flow) unmarshalOther(d *nfnl.Decoder, typ uint16, v []byte, s *slab) {
 	}
 }
 
-// marshalNew appends what a new flow has. The other methods append to the same
-// message.
+// marshalNew appends the attributes of a new flow. The methods below append to
+// the same message.
 func (f *Flow) marshalNew(e *nfnl.Encoder) error {
 	if orig, reply := f.TupleOrig.Zone, f.TupleReply.Zone; f.Zone != 0 && orig|reply != 0 || orig != 0 && reply != 0 {
 		return ErrTwoZones
@@ -195,13 +200,14 @@ func (f *Flow) marshalNew(e *nfnl.Encoder) error {
 	status := f.Status.Value
 	if f.TupleMaster.filled() {
 		f.TupleMaster.marshal(e, ctaTupleMaster)
-		status &^= StatusExpected // the kernel sets it by itself, and refuses it
+		status &^= StatusExpected // the kernel refuses it, and sets it by itself
 	}
 	f.ProtoInfo.forNew().marshal(e)
-	return f.marshal(e, status)
+	return f.marshal(e, status, f.Helper.forNew())
 }
 
-// marshalTuples appends f's tuples and zone, with another reply tuple.
+// marshalTuples appends f's original tuple, reply as its reply tuple, and its
+// zone.
 func (f *Flow) marshalTuples(e *nfnl.Encoder, reply *Tuple) error {
 	if !f.TupleOrig.filled() || !reply.filled() {
 		return errNeedBothTuples
@@ -212,15 +218,15 @@ func (f *Flow) marshalTuples(e *nfnl.Encoder, reply *Tuple) error {
 	return nil
 }
 
-// marshalUpdate appends what an update changes.
+// marshalUpdate appends the attributes that an update changes.
 func (f *Flow) marshalUpdate(e *nfnl.Encoder, status StatusFlag) error {
 	f.ProtoInfo.marshal(e)
-	return f.marshal(e, status)
+	return f.marshal(e, status, f.Helper)
 }
 
-// changeStatus returns what marshalUpdate is to set where f, which was to be
-// created, is there already: no flags that come from its creation, and nothing if
-// there are no others.
+// changeStatus returns the status to set if f was to be created and exists
+// already: without the flags that come from its creation, or 0 if f has no
+// others.
 func (f *Flow) changeStatus() StatusFlag {
 	status := f.Status.Value &^ (StatusNATMask | StatusNATDoneMask)
 	switch {
@@ -238,20 +244,17 @@ func (f *Flow) marshalZone(e *nfnl.Encoder) {
 	}
 }
 
-// marshal appends what both a new flow and an update may have, but for the tuples
-// and the state of the protocol.
-func (f *Flow) marshal(e *nfnl.Encoder, status StatusFlag) error {
-	if err := f.checkLabels(); err != nil {
+// marshal appends the attributes that both a new flow and an update may have,
+// except tuples, zone and protocol state.
+func (f *Flow) marshal(e *nfnl.Encoder, status StatusFlag, helper Helper) error {
+	if err := cmp.Or(f.checkLabels(), f.Helper.check()); err != nil {
 		return err
 	}
-	if f.Helper.Name == "" && f.Helper.filled() {
-		return ErrNeedHelper
-	}
 	if status != 0 {
-		e.Uint32(ctaStatus, uint32(status|StatusConfirmed)) // or the kernel answers EBUSY
+		e.Uint32(ctaStatus, uint32(status|StatusConfirmed)) // without it: EBUSY
 	}
-	if f.Helper.filled() {
-		f.Helper.marshal(e)
+	if helper.filled() {
+		helper.marshal(e)
 	}
 	if f.Timeout != 0 {
 		e.Uint32(ctaTimeout, f.Timeout)
@@ -282,8 +285,8 @@ func (f *Flow) marshal(e *nfnl.Encoder, status StatusFlag) error {
 	return nil
 }
 
-// checkLabels returns an error if the kernel would take f's labels for
-// malformed, or would leave them out without a word.
+// checkLabels returns an error if the kernel would refuse f's labels as
+// malformed, or would ignore them.
 func (f *Flow) checkLabels() error {
 	n, mask := len(f.Labels), len(f.LabelsMask)
 	if n%4 != 0 || mask != 0 && mask != n {
@@ -292,7 +295,7 @@ func (f *Flow) checkLabels() error {
 	return nil
 }
 
-// labelled reports whether a new flow will have labels.
+// labelled reports whether f, as a new flow, gets labels.
 func (f *Flow) labelled() bool {
 	for i, b := range f.Labels {
 		if len(f.LabelsMask) > 0 {
@@ -305,7 +308,7 @@ func (f *Flow) labelled() bool {
 	return false
 }
 
-// family returns the network family of f's tuples, or an error if they cannot
+// family returns the address family of f's tuples, or an error if they cannot
 // be sent.
 func (f *Flow) family() (netfilter.ProtoFamily, error) {
 	if !f.TupleOrig.filled() && !f.TupleReply.filled() {

@@ -7,34 +7,33 @@ import (
 	"github.com/ti-mo/conntrack/internal/nfnl"
 )
 
-// A NAT says what a new flow's packets are translated into, in the original
-// direction; the kernel turns it round for the replies. The zero NATRange leaves
+// A NAT says how to translate the packets of a new flow in the original
+// direction. The kernel translates the replies back. A zero [NATRange] leaves
 // the source or the destination as it is.
 type NAT struct {
 	Source      NATRange // CTA_NAT_SRC
 	Destination NATRange // CTA_NAT_DST
 }
 
-// A NATRange is the addresses and ports from which the kernel chooses one that no
-// other flow uses. They are of the flow's family, and a mapped IPv4 address is taken
-// as IPv4. IPv6 takes Linux 3.7.
+// A NATRange is a range of addresses and ports. The kernel chooses from it what
+// no other flow uses. The addresses must be of the flow's family; IPv4-mapped
+// IPv6 addresses count as IPv4. IPv6 needs Linux 3.7.
 type NATRange struct {
-	// The first and the last address. An invalid MaxAddr is MinAddr. Without
-	// MinAddr only ports are translated.
+	// The first and the last address. If MaxAddr is not valid, MinAddr is the
+	// only address; if neither is valid, only ports are translated.
 	MinAddr, MaxAddr netip.Addr
-	// The first and the last port, or ICMP id, or GRE key. A zero MaxPort is
-	// MinPort. Without either the kernel keeps the port if it can.
+	// The first and the last port, ICMP id or GRE key. If MaxPort is 0, MinPort
+	// is the only one; if both are 0, the kernel keeps the port if it can.
 	MinPort, MaxPort uint16
 }
 
-// NATTo returns the range of one address and one port. A port of zero leaves the
-// port as it is, if no other flow uses it.
+// NATTo returns the range of one address and one port. If the port is 0, the
+// kernel keeps the flow's own, unless another flow uses it.
 func NATTo(to netip.AddrPort) NATRange {
 	return NATRange{MinAddr: to.Addr(), MinPort: to.Port()}
 }
 
-// marshalTranslation appends the tuples of f, which is to be created, and what it is
-// to be translated into.
+// marshalTranslation appends the tuples of f, a new flow, and its translation.
 func (f *Flow) marshalTranslation(e *nfnl.Encoder) error {
 	nat, reply, err := f.translation()
 	if err != nil {
@@ -49,8 +48,8 @@ func (f *Flow) marshalTranslation(e *nfnl.Encoder) error {
 	return f.marshalTuples(e, &reply)
 }
 
-// translation returns what f, which is to be created, is to be translated into,
-// and its reply tuple before that.
+// translation returns how to translate f, a new flow, and its reply tuple
+// before that.
 func (f *Flow) translation() (NAT, Tuple, error) {
 	if f.NAT == nil {
 		nat, reply := f.translated()
@@ -64,9 +63,9 @@ func (f *Flow) translation() (NAT, Tuple, error) {
 	return nat, reply, err
 }
 
-// translated returns the same for a flow as the kernel shows it: Status says that
-// it is translated, and TupleReply is what came of it. The kernel takes no such
-// flags, and begins with the original direction turned round.
+// translated is translation for a flow that came from the kernel: Status says
+// that it is translated, and TupleReply into what. The kernel does not take
+// that for a new flow, which begins with the reverse of the original tuple.
 func (f *Flow) translated() (nat NAT, reply Tuple) {
 	orig, reply := f.TupleOrig.Reverse(), f.TupleReply
 	if f.Status.SrcNAT() && f.sourceTranslated() {
@@ -93,8 +92,8 @@ func (f *Flow) newNAT() *NAT {
 	return f.NAT
 }
 
-// complete returns n with the ends of its ranges filled in, or an error if one of
-// them is no range of addresses such as those of ip.
+// complete returns n with the ends of its ranges filled in, or an error if a
+// range is not valid for a flow with the addresses ip.
 func (n *NAT) complete(ip *IPTuple) (NAT, error) {
 	source, err := n.Source.complete(ip)
 	if err != nil {
@@ -108,7 +107,8 @@ func (n *NAT) complete(ip *IPTuple) (NAT, error) {
 }
 
 func (r NATRange) complete(ip *IPTuple) (NATRange, error) {
-	// The kernel knows no zones of addresses, and they would count below.
+	// The kernel knows no zones of addresses, and the comparisons below would
+	// count them.
 	r.MinAddr, r.MaxAddr = r.MinAddr.Unmap().WithZone(""), r.MaxAddr.Unmap().WithZone("")
 	if !r.MaxAddr.IsValid() {
 		r.MaxAddr = r.MinAddr
@@ -160,7 +160,7 @@ func (r *NATRange) unmarshalPorts(b []byte) error {
 	return d.Err(ctaProtoNATNames)
 }
 
-// marshal appends r, which is complete.
+// marshal appends r, whose ends are filled in.
 func (r *NATRange) marshal(e *nfnl.Encoder, typ uint16) {
 	nat := e.Nest(typ)
 	if r.MinAddr.IsValid() {

@@ -17,8 +17,8 @@ import (
 	"github.com/ti-mo/conntrack/internal/nstest"
 )
 
-// newNATNS returns a namespace that translates: the kernel does so where there is
-// a chain for it, even if no rule of it matches.
+// newNATNS returns a namespace with NAT. The kernel translates if there is a
+// NAT chain, even one in which no rule matches.
 func newNATNS(t *testing.T) *nstest.NS {
 	t.Helper()
 	ns := nstest.New(t)
@@ -29,8 +29,8 @@ func newNATNS(t *testing.T) *nstest.NS {
 	return ns
 }
 
-// exchange sends something from src to dst, which must come to server, and
-// something back, and returns where the server saw it come from.
+// exchange sends data from src to dst, which must arrive at server, and an
+// answer back. It returns the peer that the server saw.
 func exchange(t *testing.T, ns *nstest.NS, proto uint8, src, dst, server netip.AddrPort) (peer netip.AddrPort) {
 	t.Helper()
 	if proto == unix.IPPROTO_TCP {
@@ -67,8 +67,8 @@ func exchange(t *testing.T, ns *nstest.NS, proto uint8, src, dst, server netip.A
 	return netip.AddrPortFrom(peer.Addr().Unmap(), peer.Port())
 }
 
-// requireInRange asserts that the kernel translated was into one that r has, if r
-// has any.
+// requireInRange asserts that is, the translation of was, lies in the parts of
+// r that are set.
 func requireInRange(t *testing.T, was, is netip.AddrPort, r conntrack.NATRange) {
 	t.Helper()
 	first, last := netip.AddrPortFrom(was.Addr(), was.Port()), was
@@ -87,7 +87,7 @@ func requireInRange(t *testing.T, was, is netip.AddrPort, r conntrack.NATRange) 
 	require.False(t, is.Port() < first.Port() || last.Port() < is.Port(), "%s is not from %s to %s", is, first, last)
 }
 
-// TestNAT creates flows that translate, and sends packets through them.
+// TestNAT asserts that packets of created flows are translated.
 func TestNAT(t *testing.T) {
 	t.Parallel()
 	type natRange = conntrack.NATRange
@@ -132,7 +132,7 @@ func TestNAT(t *testing.T) {
 				f := flowBetween(proto, tt.src, tt.dst)
 				f.NAT = &tt.nat
 				if tt.status == source {
-					f.TupleReply = conntrack.Tuple{} // goes without saying
+					f.TupleReply = conntrack.Tuple{} // is derived
 				}
 				create(t, c, f)
 				got := dumpOne(t, c)
@@ -147,10 +147,10 @@ func TestNAT(t *testing.T) {
 				require.Equal(t, got.TupleReply, after.TupleReply)
 				require.True(t, after.Status.SeenReply(), "the packets went through another flow")
 				if proto == unix.IPPROTO_TCP {
-					return // the same address cannot be connected to at once again
+					return // the same address cannot be dialed again at once
 				}
 
-				// What came from the kernel can be put back.
+				// A flow from the kernel can be restored.
 				require.NoError(t, c.Delete(after))
 				create(t, c, after)
 				again := dumpOne(t, c)
@@ -162,7 +162,7 @@ func TestNAT(t *testing.T) {
 	}
 }
 
-// TestNATOfEcho translates ICMP: its address and its id.
+// TestNATOfEcho asserts that address and id of ICMP are translated.
 func TestNATOfEcho(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -197,8 +197,8 @@ func TestNATOfEcho(t *testing.T) {
 	}
 }
 
-// TestTCPRestored puts a TCP connection back in the middle of it: conntrack must
-// take none of its segments for invalid, however large the window.
+// TestTCPRestored asserts that after a TCP connection is restored, none of its
+// segments counts as invalid, however large the window.
 func TestTCPRestored(t *testing.T) {
 	t.Parallel()
 	for name, keep := range map[string]func(f conntrack.Flow) (conntrack.Flow, error){
@@ -226,7 +226,7 @@ func TestTCPRestored(t *testing.T) {
 			require.NoError(t, c.Delete(before))
 			create(t, c, kept)
 			after := dumpOne(t, c)
-			if name != "line" { // which does not tell the window scale
+			if name != "line" { // a line does not show the window scale
 				require.Equal(t, before.ProtoInfo, after.ProtoInfo)
 			}
 
@@ -242,8 +242,8 @@ func TestTCPRestored(t *testing.T) {
 	}
 }
 
-// TestNATRestored puts flows back that a rule made the kernel translate, of
-// protocols whose packets do not have ports.
+// TestNATRestored asserts that translated flows can be restored for protocols
+// whose packets have no ports.
 func TestNATRestored(t *testing.T) {
 	t.Parallel()
 	ns := newNATNS(t)
@@ -303,7 +303,8 @@ func TestBadNAT(t *testing.T) {
 	require.ErrorIs(t, c.Create(withNAT), unix.EEXIST)
 }
 
-// TestCreateOrUpdate adds a flow, and then changes it.
+// TestCreateOrUpdate asserts that the first call adds a flow and the second one
+// changes it.
 func TestCreateOrUpdate(t *testing.T) {
 	t.Parallel()
 	c := dial(t, nstest.New(t))
@@ -318,8 +319,8 @@ func TestCreateOrUpdate(t *testing.T) {
 	require.Equal(t, uint32(7), got.Mark)
 }
 
-// TestCreateOrUpdateTranslated puts a flow that is translated into the table twice,
-// as a program does that makes the table what it should be, again and again.
+// TestCreateOrUpdateTranslated asserts that a translated flow can be added
+// twice, as by a program that repeatedly restores its table.
 func TestCreateOrUpdateTranslated(t *testing.T) {
 	t.Parallel()
 	asked := with(flowBetween(unix.IPPROTO_UDP, client4, server4), func(f *conntrack.Flow) {
@@ -344,7 +345,7 @@ func TestCreateOrUpdateTranslated(t *testing.T) {
 				require.Equal(t, other4, got.Server())
 				require.True(t, got.Status.DstNAT())
 				if mark == 0 {
-					exchange(t, ns, unix.IPPROTO_UDP, client4, server4, other4) // it has more flags then
+					exchange(t, ns, unix.IPPROTO_UDP, client4, server4, other4) // sets more status flags
 				}
 			}
 			f.Mark = 9
@@ -354,7 +355,8 @@ func TestCreateOrUpdateTranslated(t *testing.T) {
 	}
 }
 
-// TestCreateOrUpdateMaster does so with a flow that has a master.
+// TestCreateOrUpdateMaster asserts that a flow with a master can be added
+// twice.
 func TestCreateOrUpdateMaster(t *testing.T) {
 	t.Parallel()
 	c := dial(t, nstest.New(t))

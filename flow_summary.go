@@ -6,22 +6,22 @@ import (
 	"time"
 )
 
-// Source returns where t's packets come from. The port is 0 where the protocol has
+// Source returns the source of t's packets. The port is 0 if the protocol has
 // none, such as ICMP.
 func (t Tuple) Source() netip.AddrPort {
 	return netip.AddrPortFrom(t.IP.SourceAddress, t.Proto.SourcePort)
 }
 
-// Destination returns where t's packets go. The port is 0 where the protocol has
-// none, such as ICMP.
+// Destination returns the destination of t's packets. The port is 0 if the
+// protocol has none, such as ICMP.
 func (t Tuple) Destination() netip.AddrPort {
 	return netip.AddrPortFrom(t.IP.DestinationAddress, t.Proto.DestinationPort)
 }
 
-// Reverse returns the tuple of the replies to t's packets, without NAT: addresses
-// and ports change places, an ICMP query becomes its reply and a reply its query.
-// The type of an ICMP message that is neither stays as it is, and so does the
-// zone.
+// Reverse returns the tuple of the replies to t's packets without NAT.
+// Addresses and ports change places, and the type of an ICMP query becomes that
+// of its reply, or the other way round. Any other ICMP type stays as it is, and
+// so does the zone.
 func (t Tuple) Reverse() Tuple {
 	t.IP.SourceAddress, t.IP.DestinationAddress = t.IP.DestinationAddress, t.IP.SourceAddress
 	p := &t.Proto
@@ -38,8 +38,8 @@ func (t Tuple) Reverse() Tuple {
 func (pt *ProtoTuple) isICMPv4() bool { return pt.ICMPv4 || pt.Protocol == ProtocolICMP }
 func (pt *ProtoTuple) isICMPv6() bool { return pt.ICMPv6 || pt.Protocol == ProtocolICMPv6 }
 
-// The queries and their replies that the kernel tracks: invmap in its
-// nf_conntrack_proto_icmp.c and nf_conntrack_proto_icmpv6.c.
+// The ICMP queries that the kernel tracks, and their replies (invmap in its
+// nf_conntrack_proto_icmp.c and nf_conntrack_proto_icmpv6.c).
 var (
 	icmpPairs = [][2]uint8{
 		{8, 0},   // echo
@@ -65,21 +65,21 @@ func reverseType(pairs [][2]uint8, typ uint8) uint8 {
 	return typ
 }
 
-// A FiveTuple is what tells the flows of one zone from each other, in a form that
-// can be compared and be the key of a map.
+// A FiveTuple identifies a flow within a zone. It can be compared, and be the
+// key of a map.
 //
-// Where the protocol is ICMP or ICMPv6, the port of Source is the id, and that of
-// Destination is the type, times 256, plus the code: as in the records of NetFlow
-// and IPFIX, which leave out the id.
+// For ICMP and ICMPv6, the port of Source is the id, and the port of
+// Destination is 256 times the type, plus the code. Records of NetFlow and
+// IPFIX have the latter too, but not the id.
 type FiveTuple struct {
 	Protocol            Protocol
 	Source, Destination netip.AddrPort
 }
 
-// FiveTuple returns that of f's original direction.
+// FiveTuple returns the [FiveTuple] of f's original direction.
 func (f Flow) FiveTuple() FiveTuple { return f.TupleOrig.FiveTuple() }
 
-// FiveTuple returns t without its zone.
+// FiveTuple returns t as a [FiveTuple], which has no zone.
 func (t Tuple) FiveTuple() FiveTuple {
 	k := FiveTuple{Protocol(t.Proto.Protocol), t.Source(), t.Destination()}
 	if t.Proto.isICMPv4() || t.Proto.isICMPv6() {
@@ -92,34 +92,35 @@ func (t Tuple) FiveTuple() FiveTuple {
 
 func (k FiveTuple) isICMP() bool { return k.Protocol == ProtocolICMP || k.Protocol == ProtocolICMPv6 }
 
-// Client returns where the flow's first packet came from. The original direction
-// says so.
+// Client returns the source of the flow's first packet, from the original
+// direction.
 func (f Flow) Client() netip.AddrPort { return f.TupleOrig.Source() }
 
-// Dialed returns the destination that Client chose. With NAT it may not be
-// Server.
+// Dialed returns the destination that the client chose, from the original
+// direction. With NAT it may differ from [Flow.Server].
 func (f Flow) Dialed() netip.AddrPort { return f.TupleOrig.Destination() }
 
-// Server returns where the replies come from, whatever Client dialed. The reply
-// direction says so.
+// Server returns the source of the replies, from the reply direction. With NAT
+// it may differ from [Flow.Dialed].
 func (f Flow) Server() netip.AddrPort { return f.TupleReply.Source() }
 
-// MappedClient returns what Server takes for the client: where it sends the
-// replies. With NAT it may not be Client.
+// MappedClient returns the destination of the replies, from the reply
+// direction: what the server takes for the client. With NAT it may differ from
+// [Flow.Client].
 func (f Flow) MappedClient() netip.AddrPort { return f.TupleReply.Destination() }
 
-// Translated reports whether NAT changes f's packets: their source, their
-// destination, or both. Like the following two it compares the tuples, and needs
-// no status; of a flow that does not have both tuples it is false. It says
-// nothing about what the field NAT asks for.
+// Translated reports whether NAT changes the source or the destination of f's
+// packets. Like [Flow.SourceTranslated] and [Flow.DestinationTranslated], it
+// compares the two tuples, and is false if f lacks one of them. It looks at
+// neither Status nor the field NAT.
 func (f Flow) Translated() bool { return f.sourceTranslated() || f.destinationTranslated() }
 
-// SourceTranslated reports whether MappedClient is not Client: the address, the
-// port or, since this is what source NAT changes, an ICMP id.
+// SourceTranslated reports whether [Flow.MappedClient] differs from
+// [Flow.Client], in the address, the port or the ICMP id.
 func (f Flow) SourceTranslated() bool { return f.sourceTranslated() }
 
-// DestinationTranslated reports whether Server is not what was dialed: the
-// address or the port.
+// DestinationTranslated reports whether [Flow.Server] differs from
+// [Flow.Dialed], in the address or the port.
 func (f Flow) DestinationTranslated() bool { return f.destinationTranslated() }
 
 func (f *Flow) sourceTranslated() bool {
@@ -136,8 +137,8 @@ func (f *Flow) hasBothTuples() bool { return f.TupleOrig.filled() && f.TupleRepl
 // Protocol returns the protocol of f's packets.
 func (f Flow) Protocol() Protocol { return Protocol(f.TupleOrig.Proto.Protocol) }
 
-// State returns the name of the state that the kernel has for f's protocol, such as
-// ESTABLISHED. It is empty for protocols without one, such as UDP.
+// State returns the kernel's name for the state of f's protocol, such as
+// ESTABLISHED. It is empty for protocols without a state, such as UDP.
 func (f Flow) State() string {
 	switch info := &f.ProtoInfo; {
 	case info.TCP != nil:
@@ -150,21 +151,21 @@ func (f Flow) State() string {
 	return ""
 }
 
-// Age returns how long before now f began. ok is false if the start is unknown: see
-// [Timestamp].
+// Age returns the time from f's start to now. ok is false if the start is
+// unknown: see [Timestamp].
 func (f Flow) Age(now time.Time) (age time.Duration, ok bool) {
 	return between(f.Timestamp.Start, now)
 }
 
 // Duration returns how long f lasted. ok is false if the start or the end is
-// unknown, as the end of a flow is that has not ended: see [Timestamp].
+// unknown, or f has not ended: see [Timestamp].
 func (f Flow) Duration() (d time.Duration, ok bool) {
 	return between(f.Timestamp.Start, f.Timestamp.Stop)
 }
 
-// between returns the time from start to stop, if they are known. It is never
-// negative, as it could be by what the kernel takes off the end of a flow, or
-// when a clock is set back.
+// between returns the time from start to stop, if both are known. It is never
+// negative, though the kernel may put the end before the start (see Timestamp),
+// and clocks may be set back.
 func between(start, stop time.Time) (d time.Duration, ok bool) {
 	if start.IsZero() || stop.IsZero() {
 		return 0, false
@@ -172,18 +173,18 @@ func between(start, stop time.Time) (d time.Duration, ok bool) {
 	return max(0, stop.Sub(start)), true
 }
 
-// A Bound is which way a flow goes, as seen from a network. The zero Bound is that
-// of a flow that lacks one of its tuples.
+// A Bound is the direction of a flow as seen from a network: see [Flow.Bound].
+// The zero Bound is for a flow that lacks one of its tuples.
 type Bound uint8
 
 const (
-	// Inbound: from elsewhere into the network.
+	// Inbound is a flow from elsewhere into the network.
 	Inbound Bound = 1 + iota
-	// Outbound: from the network to elsewhere.
+	// Outbound is a flow from the network to elsewhere.
 	Outbound
-	// Internal: within the network.
+	// Internal is a flow within the network.
 	Internal
-	// Forwarded: neither end is in the network.
+	// Forwarded is a flow with neither end in the network.
 	Forwarded
 )
 
@@ -195,16 +196,16 @@ func (b Bound) String() string { return nameOrNumber(b) }
 
 func (b Bound) name() string { return nameIn(boundNames, b) }
 
-// MarshalText returns the text of String.
+// MarshalText returns the text of [Bound.String].
 func (b Bound) MarshalText() ([]byte, error) { return []byte(b.String()), nil }
 
-// UnmarshalText sets b to the Bound that MarshalText wrote, in any case.
+// UnmarshalText sets b to the Bound whose [Bound.String] is text, in any case.
 func (b *Bound) UnmarshalText(text []byte) error { return parseName(b, "bound", boundNames, text) }
 
-// Bound returns which way f goes as seen from the network that has the given
-// prefixes. What counts is the ends that the flow really has, Client and Server: a
-// connection to a public address that is translated into one of the network is
-// inbound, whether or not the public address is among the prefixes.
+// Bound returns the direction of f as seen from the network with the given
+// prefixes. It goes by the real ends, [Flow.Client] and [Flow.Server]: a
+// connection to a public address that NAT translates into one of the network is
+// [Inbound], whether or not the prefixes contain the public address.
 func (f Flow) Bound(local []netip.Prefix) Bound {
 	if !f.hasBothTuples() {
 		return 0

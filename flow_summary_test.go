@@ -83,7 +83,8 @@ func TestFiveTuple(t *testing.T) {
 	require.Equal(t, map[FiveTuple]int{tcp.FiveTuple(): 2, tcp.Reverse().FiveTuple(): 1}, seen)
 }
 
-// TestTupleText reads back what a Tuple and its FiveTuple are as text.
+// TestTupleText asserts that the texts of a Tuple and of its FiveTuple can be
+// parsed back.
 func TestTupleText(t *testing.T) {
 	t.Parallel()
 	zoned := tcpTuple("[fe80::1]:1", "[::ffff:192.0.2.2]:65535")
@@ -134,7 +135,8 @@ func TestTupleText(t *testing.T) {
 	require.Equal(t, zoned.FiveTuple(), key)
 }
 
-// FuzzTupleText reads anything. What can be read is the same after it was written.
+// FuzzTupleText asserts that any text that can be parsed is the same after it
+// was printed and parsed again.
 func FuzzTupleText(f *testing.F) {
 	for _, text := range []string{
 		"tcp 192.0.2.1:40000 > [fd00::1%eth0]:443 zone 7", "icmp 192.0.2.1 > 192.0.2.2 type 8 code 0 id 4660",
@@ -219,8 +221,8 @@ func TestFlowState(t *testing.T) {
 	}
 }
 
-// TestFlowInMap asserts that what one asks of a flow can be asked of one that has
-// no address.
+// TestFlowInMap asserts that the methods of a Flow work on a Flow that is not
+// addressable.
 func TestFlowInMap(t *testing.T) {
 	t.Parallel()
 	f := NewFlow(ProtocolTCP, 0, netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2"), 1000, 80, 60, 0)

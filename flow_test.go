@@ -22,7 +22,7 @@ import (
 	"github.com/ti-mo/conntrack/internal/nstest"
 )
 
-// Values of enum tcp_conntrack and enum sctp_conntrack.
+// These are values of enum tcp_conntrack and enum sctp_conntrack.
 const (
 	tcpSynSent     = 1
 	tcpEstablished = 3
@@ -32,14 +32,14 @@ const (
 	sctpEstablished = 4
 )
 
-// Flags of TCP (linux/netfilter/nf_conntrack_tcp.h), as ProtoInfoTCP has them.
+// These are TCP flags (linux/netfilter/nf_conntrack_tcp.h) as in ProtoInfoTCP.
 const (
 	tcpFlagWindowScale = 0x01 << 8
 	tcpFlagSACKPerm    = 0x02 << 8
 	tcpFlagLiberal     = 0x08 << 8
 )
 
-// TestCreate asserts that what is created is what is found, by either tuple and
+// TestCreate asserts that a created flow is found unchanged by either tuple and
 // in a dump.
 func TestCreate(t *testing.T) {
 	t.Parallel()
@@ -136,15 +136,20 @@ func TestCreate(t *testing.T) {
 			ns.Labels()
 			c := dial(t, ns)
 			create(t, c, tt.flow)
-			requireFlow(t, tt.flow, get(t, c, tt.flow))
-			requireFlow(t, tt.flow, get(t, c, conntrack.Flow{TupleOrig: tt.flow.TupleOrig, Zone: tt.flow.Zone}))
-			requireFlow(t, tt.flow, get(t, c, conntrack.Flow{TupleReply: tt.flow.TupleReply, Zone: tt.flow.Zone}))
-			requireFlow(t, tt.flow, dumpOne(t, c))
+			want := tt.flow
+			if want.TupleOrig.Proto.Protocol == unix.IPPROTO_UDPLITE && kernelAtLeast(t, 7, 2) { // which does not track it
+				want.TupleOrig.Proto = conntrack.ProtoTuple{Protocol: unix.IPPROTO_UDPLITE}
+				want.TupleReply = want.TupleOrig.Reverse()
+			}
+			requireFlow(t, want, get(t, c, tt.flow))
+			requireFlow(t, want, get(t, c, conntrack.Flow{TupleOrig: tt.flow.TupleOrig, Zone: tt.flow.Zone}))
+			requireFlow(t, want, get(t, c, conntrack.Flow{TupleReply: tt.flow.TupleReply, Zone: tt.flow.Zone}))
+			requireFlow(t, want, dumpOne(t, c))
 		})
 	}
 }
 
-// TestCreateHelperInfo pins that a helper that has no use for Info ignores it.
+// TestCreateHelperInfo asserts that a helper that does not use Info ignores it.
 func TestCreateHelperInfo(t *testing.T) {
 	t.Parallel()
 	c := dial(t, nstest.New(t))
@@ -155,8 +160,8 @@ func TestCreateHelperInfo(t *testing.T) {
 	require.NoError(t, c.Update(f))
 }
 
-// TestCreateDCCP has to know the kernel: newer ones do not track DCCP, and do not
-// look at its ports.
+// TestCreateDCCP asserts that DCCP flows can be created. The result depends on
+// the kernel: newer ones do not track DCCP and ignore its ports.
 func TestCreateDCCP(t *testing.T) {
 	t.Parallel()
 	c := dial(t, nstest.New(t))
@@ -172,7 +177,7 @@ func TestCreateDCCP(t *testing.T) {
 	requireFlow(t, f, got)
 }
 
-// TestCreateMaster asserts that a flow made with a master is a related one.
+// TestCreateMaster asserts that a flow created with a master is related to it.
 func TestCreateMaster(t *testing.T) {
 	t.Parallel()
 	for name, newFlow := range map[string]func(int) conntrack.Flow{"IPv4": newFlow, "IPv6": newFlow6} {
@@ -189,7 +194,7 @@ func TestCreateMaster(t *testing.T) {
 			got := get(t, c, related)
 			requireFlow(t, want, got)
 
-			// As it was dumped it can be made again, but not updated.
+			// The dumped flow can be created again but not updated.
 			require.NoError(t, c.Delete(got))
 			require.NoError(t, c.Create(got))
 			requireFlow(t, want, get(t, c, related))
@@ -198,7 +203,8 @@ func TestCreateMaster(t *testing.T) {
 	}
 }
 
-// TestUpdate asserts that an update changes what it has, and nothing else.
+// TestUpdate asserts that an update changes the fields that are set in it, and
+// nothing else.
 func TestUpdate(t *testing.T) {
 	t.Parallel()
 	const (
@@ -229,8 +235,8 @@ func TestUpdate(t *testing.T) {
 	tests := []struct {
 		name   string
 		create conntrack.Flow
-		update conntrack.Flow             // without tuples: those of create
-		want   func(want *conntrack.Flow) // what differs from create then
+		update conntrack.Flow             // without tuples: those of create apply
+		want   func(want *conntrack.Flow) // changes from create
 	}{
 		{
 			"nothing", base, conntrack.Flow{},
@@ -371,7 +377,7 @@ func TestUpdate(t *testing.T) {
 			before := dumpOne(t, c)
 
 			want := tt.create
-			// The kernel does not tell the mask of the flags.
+			// The kernel does not send the mask of the flags.
 			if p := want.ProtoInfo.TCP; p != nil {
 				shown := *p
 				shown.OriginalFlags &= 0xff00
@@ -381,7 +387,7 @@ func TestUpdate(t *testing.T) {
 			requireFlow(t, want, before)
 			tt.want(&want)
 
-			// One tuple is enough, and either will do.
+			// Either tuple is enough.
 			byOrig, byReply := tt.update, tt.update
 			byOrig.TupleOrig, byReply.TupleReply = tt.create.TupleOrig, tt.create.TupleReply
 			for _, u := range []conntrack.Flow{byOrig, byReply} {
@@ -394,8 +400,8 @@ func TestUpdate(t *testing.T) {
 	}
 }
 
-// TestUpdateWhatWasGot asserts that a flow can be changed by changing what Get
-// returned.
+// TestUpdateWhatWasGot asserts that a flow from Get can be changed and passed
+// to Update.
 func TestUpdateWhatWasGot(t *testing.T) {
 	t.Parallel()
 	ns := nstest.New(t, nstest.Accounting(), nstest.Timestamps())
@@ -410,7 +416,7 @@ func TestUpdateWhatWasGot(t *testing.T) {
 	requireFlow(t, f, dumpOne(t, c))
 }
 
-// TestRefused pins what the kernel says to requests that it does not carry out.
+// TestRefused asserts the kernel's errors for requests that it refuses.
 func TestRefused(t *testing.T) {
 	t.Parallel()
 	tcp := flowBetween(unix.IPPROTO_TCP, client4, server4)
@@ -429,7 +435,7 @@ func TestRefused(t *testing.T) {
 	tests := []struct {
 		name    string
 		call    func(*conntrack.Conn, conntrack.Flow) error
-		there   func(f *conntrack.Flow) // makes the flow that there is; nil for none
+		there   func(f *conntrack.Flow) // makes the existing flow; nil for none
 		request func(f *conntrack.Flow)
 		want    error
 	}{
@@ -499,8 +505,8 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// TestUpdateInPart pins that the kernel carries out an update as far as it gets,
-// the labels last.
+// TestUpdateInPart asserts that the kernel carries out an update up to the part
+// that fails. Labels come last.
 func TestUpdateInPart(t *testing.T) {
 	t.Parallel()
 	c := dial(t, nstest.New(t))
@@ -510,8 +516,8 @@ func TestUpdateInPart(t *testing.T) {
 	require.Equal(t, uint32(5), dumpOne(t, c).Mark)
 }
 
-// TestWithoutRoomForLabels asserts that nobody takes a flow for labelled that the
-// kernel made without labels and without a word.
+// TestWithoutRoomForLabels asserts that it is an error if the kernel silently
+// creates a flow without its labels.
 func TestWithoutRoomForLabels(t *testing.T) {
 	t.Parallel()
 	labelled := func(n int) conntrack.Flow {
@@ -546,9 +552,9 @@ func TestWithoutRoomForLabels(t *testing.T) {
 	})
 }
 
-// TestLabelsClearedMeanwhile asserts that labels which another program clears
-// are not taken for labels that there was no room for, and flows that it removes
-// not for failures.
+// TestLabelsClearedMeanwhile asserts that labels that another program clears
+// are not mistaken for labels without room, nor flows that it removes for
+// failures.
 func TestLabelsClearedMeanwhile(t *testing.T) {
 	t.Parallel()
 	ns := nstest.New(t)
@@ -575,8 +581,8 @@ func TestLabelsClearedMeanwhile(t *testing.T) {
 	}
 }
 
-// TestMaskedLabelsAreNotMissed asserts that labels which a mask leaves out, and
-// labels that are all zero, need no room.
+// TestMaskedLabelsAreNotMissed asserts that labels outside the mask, and labels
+// that are all zero, need no room.
 func TestMaskedLabelsAreNotMissed(t *testing.T) {
 	t.Parallel()
 	c := dial(t, nstest.New(t))
@@ -585,8 +591,8 @@ func TestMaskedLabelsAreNotMissed(t *testing.T) {
 		with(newFlow(2), func(f *conntrack.Flow) { f.Labels = make([]byte, 16) }))
 }
 
-// TestKeys asserts which requests find a flow: by one tuple, or by both, with its
-// zone and its ID.
+// TestKeys asserts which keys find a flow: one tuple or both, with its zone and
+// its ID.
 func TestKeys(t *testing.T) {
 	t.Parallel()
 	type flow = conntrack.Flow
@@ -658,20 +664,21 @@ func TestKeys(t *testing.T) {
 	}
 }
 
-// TestDeleteByID asserts that the ID protects a later flow with the same tuples where
-// the kernel has put that one elsewhere in its memory, and what becomes of it where
-// it did not.
+// TestDeleteByID asserts that the ID protects a later flow with the same
+// tuples, if the kernel has put it elsewhere in memory, and what happens if
+// not.
 func TestDeleteByID(t *testing.T) {
 	t.Parallel()
 	c := dial(t, nstest.New(t))
-	// The kernel makes the ID from where the flow is in memory, among others.
+	// The kernel computes the ID from the address of the flow in memory, among
+	// other values.
 	same, other := false, false
 	for i := 2; i < 1000 && !(same && other); i++ {
 		create(t, c, newFlow(1))
 		first := get(t, c, newFlow(1))
 		require.NoError(t, c.Delete(first))
 		if i%2 == 0 {
-			create(t, c, newFlow(i)) // takes the place, mostly
+			create(t, c, newFlow(i)) // usually takes the same memory
 		}
 		create(t, c, newFlow(1))
 		second := get(t, c, newFlow(1))
@@ -690,8 +697,8 @@ func TestDeleteByID(t *testing.T) {
 	require.True(t, same)
 }
 
-// TestNoHelper takes the helper of a flow away. Kernels from about 7.2 on refuse
-// that.
+// TestNoHelper asserts that the helper of a flow can be removed. Kernels from
+// about 7.2 on refuse that.
 func TestNoHelper(t *testing.T) {
 	t.Parallel()
 	c := dial(t, nstest.New(t))
@@ -708,7 +715,7 @@ func TestNoHelper(t *testing.T) {
 	require.Empty(t, dumpOne(t, c).Helper.Name)
 }
 
-// TestTraffic asserts what the table shows of real packets, and that
+// TestTraffic asserts how real packets appear in the table, and that
 // conntrack(8) shows the same.
 func TestTraffic(t *testing.T) {
 	t.Parallel()
@@ -768,7 +775,8 @@ func TestTraffic(t *testing.T) {
 			replied, counters(1, ipv6+8, 1, ipv6+8),
 		},
 		{
-			// INIT and INIT ACK have 20 bytes in their chunk, COOKIE ECHO 12, COOKIE ACK 4.
+			// The chunks of INIT and INIT ACK have 20 bytes, COOKIE ECHO has 12
+			// and COOKIE ACK 4.
 			"SCTP", func(n *nstest.NS) { n.SCTP(client4, server4) },
 			both(unix.IPPROTO_SCTP, client4, server4), assured,
 			counters(2, 2*(ipv4+sctp)+20+12, 2, 2*(ipv4+sctp)+20+4),
@@ -811,7 +819,8 @@ func TestTraffic(t *testing.T) {
 
 			f := dumpOne(t, c)
 			require.Equal(t, tt.tuples, [2]conntrack.Tuple{f.TupleOrig, f.TupleReply})
-			// Where there are NAT rules, what they leave alone is done as well.
+			// With NAT rules, flows that they do not translate have the NAT
+			// done flags, too.
 			require.Equal(t, conntrack.Status{Value: tt.status}, conntrack.Status{Value: f.Status.Value &^ (untouched &^ tt.status)})
 			require.Equal(t, tt.counters, [2]conntrack.Counter{f.CountersOrig, f.CountersReply})
 			require.WithinRange(t, f.Timestamp.Start, before, after)
@@ -882,11 +891,11 @@ func TestTrafficTCP(t *testing.T) {
 			require.InDelta(t, tt.timeout, f.Timeout, patience.Seconds())
 			requireAsCommand(t, ns, c)
 
-			// Header lengths of 40 to 80 bytes, IPv4 to IPv6 with options.
+			// Headers have 40 bytes (IPv4) to 80 bytes (IPv6 with options).
 			for i, counter := range []conntrack.Counter{f.CountersOrig, f.CountersReply} {
 				require.Equal(t, i == 1, counter.Direction)
 				require.GreaterOrEqual(t, counter.Bytes, tt.payload[i]+40*counter.Packets)
-				// What was sent again is counted again.
+				// Retransmitted data is counted again.
 				require.LessOrEqual(t, counter.Bytes, 4*tt.payload[i]+80*counter.Packets)
 			}
 			require.NotZero(t, f.CountersOrig.Packets)
@@ -902,8 +911,8 @@ func TestTrafficTCP(t *testing.T) {
 	}
 }
 
-// requireAsCommand asserts that conntrack(8) lists the one flow that there is
-// with the values that a dump has.
+// requireAsCommand asserts that conntrack(8) lists the only flow with the same
+// values as a dump.
 func requireAsCommand(t *testing.T, ns *nstest.NS, c *conntrack.Conn) {
 	t.Helper()
 	f := dumpOne(t, c)
@@ -914,7 +923,8 @@ func requireAsCommand(t *testing.T, ns *nstest.NS, c *conntrack.Conn) {
 	var line string
 	for unchanged := false; !unchanged; {
 		line = strings.TrimSpace(ns.Conntrack("-L", "-f", family, "-o", "extended,id"))
-		// A packet may have come meanwhile, such as a delayed acknowledgement.
+		// A packet may have arrived in between, such as a delayed
+		// acknowledgement.
 		before := f
 		f = dumpOne(t, c)
 		before.Timeout = f.Timeout
@@ -999,7 +1009,8 @@ func TestTrafficExtras(t *testing.T) {
 	require.Zero(t, f.Timestamp)
 }
 
-// TestDumpZeroCounters asserts that counters are shown and then begin anew.
+// TestDumpZeroCounters asserts that a dump returns the counters and then resets
+// them.
 func TestDumpZeroCounters(t *testing.T) {
 	t.Parallel()
 	ns := nstest.New(t, nstest.Accounting())
@@ -1018,11 +1029,12 @@ func TestDumpZeroCounters(t *testing.T) {
 	require.Equal(t, uint64(1), dumpOne(t, c).CountersOrig.Packets)
 }
 
-// TestZeroCountersOfSuccessor asserts that a flow which took the place of one that is
-// about to be dumped is not taken for it, where it can be told from it.
+// TestZeroCountersOfSuccessor asserts that the counters of a flow that replaced
+// a dumped one are not taken for those of the old flow, if the two can be told
+// apart.
 func TestZeroCountersOfSuccessor(t *testing.T) {
 	t.Parallel()
-	const n = 80 // they fit into one datagram
+	const n = 80 // few enough for one datagram
 	for name, options := range map[string][]nstest.Option{"by ID": nil, "by start": {nstest.Timestamps()}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -1034,7 +1046,8 @@ func TestZeroCountersOfSuccessor(t *testing.T) {
 				require.NoError(t, err)
 				ids[f.TupleOrig] = f.ID
 			}
-			// A prefix is compared by the package, so that it zeroes one by one.
+			// The package compares prefixes itself, so it resets flows one by
+			// one.
 			everything := conntrack.Filter{OrigSource: netip.MustParsePrefix("0.0.0.0/0")}
 			seen := 0
 			for f, err := range c.Flows(t.Context(), everything, &conntrack.DumpOptions{ZeroCounters: true}) {
@@ -1042,7 +1055,7 @@ func TestZeroCountersOfSuccessor(t *testing.T) {
 				require.Equal(t, ids[f.TupleOrig], f.ID)
 				if seen++; seen == 1 {
 					require.NoError(t, c.Flush())
-					rand.Shuffle(n, func(i, j int) { flows[i], flows[j] = flows[j], flows[i] }) // other places in memory
+					rand.Shuffle(n, func(i, j int) { flows[i], flows[j] = flows[j], flows[i] }) // to put them elsewhere in memory
 					require.NoError(t, c.CreateBatch(flows))
 				}
 			}
@@ -1055,7 +1068,7 @@ func TestZeroCountersOfSuccessor(t *testing.T) {
 	}
 }
 
-// TestDumpMany dumps a table that takes the kernel many datagrams to send.
+// TestDumpMany asserts that a dump of many datagrams is complete.
 func TestDumpMany(t *testing.T) {
 	t.Parallel()
 	const n = 3000
@@ -1083,8 +1096,8 @@ func TestDumpMany(t *testing.T) {
 	require.Len(t, some, 2*((n+0xff-7)/0x100))
 }
 
-// TestDumpOwned asserts that each flow is the caller's, with all that it points
-// to.
+// TestDumpOwned asserts that each flow, including what it points to, belongs to
+// the caller.
 func TestDumpOwned(t *testing.T) {
 	t.Parallel()
 	const n = 200
@@ -1106,14 +1119,15 @@ func TestDumpOwned(t *testing.T) {
 		i := f.TupleOrig.Proto.SourcePort
 		require.Equal(t, []byte{byte(i), 15: 1}, f.Labels)
 		require.Equal(t, conntrack.ProtoInfoTCP{State: uint8(i%tcpClose + 1)}, *f.ProtoInfo.TCP)
-		// This changes no other flow.
+		// Appending must not change another flow.
 		_ = append(f.Labels, 0xff, 0xff)
 		clear(f.Labels)
 		*f.ProtoInfo.TCP = conntrack.ProtoInfoTCP{}
 	}
 }
 
-// requireSameFlows asserts that nothing happened to flows but that time passed.
+// requireSameFlows asserts that flows are unchanged, except by the passing of
+// time.
 func requireSameFlows(t testing.TB, want, got []conntrack.Flow) {
 	t.Helper()
 	for _, flows := range [][]conntrack.Flow{want, got} {
@@ -1146,8 +1160,7 @@ func TestLabelBits(t *testing.T) {
 	require.Panics(t, func() { f.ClearLabel(-1) })
 }
 
-// TestUpdateLabels asserts that an Update changes the labels that it is to change,
-// and no other.
+// TestUpdateLabels asserts that an Update only changes the labels in its mask.
 func TestUpdateLabels(t *testing.T) {
 	t.Parallel()
 	ns := nstest.New(t, nstest.NoTracking())
@@ -1162,7 +1175,7 @@ func TestUpdateLabels(t *testing.T) {
 	dumped.SetLabel(5)
 	dumped.ClearLabel(64)
 
-	// Meanwhile somebody else sets one.
+	// In between, another program sets a label.
 	other := conntrack.Flow{TupleOrig: f.TupleOrig}
 	other.SetLabel(100)
 	require.NoError(t, c.Update(other))

@@ -31,18 +31,18 @@ import (
 	"github.com/ti-mo/conntrack/netfilter"
 )
 
-// See testdata/README.md.
+// These flags are described in testdata/README.md.
 var (
 	captureFlag = flag.Bool("capture", false, "capture the golden messages from the running kernel")
 	updateFlag  = flag.Bool("update", false, "write the values that the golden messages decode to")
 )
 
-// captureVariable is set where the files that -capture writes are lost: it
-// captures and prints them.
+// captureVariable makes -capture print the files as well. It is for machines
+// whose files are lost.
 const captureVariable = "CONNTRACK_TEST_CAPTURE"
 
-// A record is a file of testdata: a message that a kernel sent, and what it
-// decodes to.
+// A record is a file of testdata: a message from a kernel and the decoded
+// value.
 type record struct {
 	Kernel    string          `json:"kernel"`
 	About     string          `json:"about"`
@@ -52,9 +52,8 @@ type record struct {
 	Value     json.RawMessage `json:"value"`
 }
 
-// TestGolden decodes each message and compares what comes out with the value
-// that stands beside it, and with what the golden knows of the traffic that the
-// message is about.
+// TestGolden asserts that each message decodes to the recorded value. It also
+// checks the value against the traffic that caused the message.
 func TestGolden(t *testing.T) {
 	if *captureFlag || os.Getenv(captureVariable) != "" {
 		captureGoldens(t)
@@ -111,7 +110,7 @@ func writeRecord(t testing.TB, file string, r record) {
 	require.NoError(t, os.WriteFile(file, append(b, '\n'), 0o644))
 }
 
-// message returns the message as this machine's kernel would have sent it.
+// message returns the message in the byte order of this machine.
 func (r *record) message(t testing.TB) netlink.Message {
 	t.Helper()
 	b, err := hex.DecodeString(r.Message)
@@ -144,9 +143,9 @@ func parseMessage(b []byte) netlink.Message {
 	}
 }
 
-// swapMessage turns the netlink header and the headers of all attributes from
-// one byte order into the other. What attributes hold is in network byte order
-// on every machine.
+// swapMessage converts the netlink header and the headers of all attributes
+// from one byte order to the other. The values of attributes are in network
+// byte order on all machines.
 func swapMessage(b []byte, from binary.ByteOrder) {
 	for _, field := range []struct{ start, end int }{{0, 4}, {4, 6}, {6, 8}, {8, 12}, {12, 16}} {
 		slices.Reverse(b[field.start:field.end])
@@ -168,7 +167,8 @@ func swapAttributes(b []byte, from binary.ByteOrder) {
 	}
 }
 
-// valueJSON returns what v points to as JSON, without fields that are zero.
+// valueJSON returns the JSON of the value that v points to, without zero
+// fields.
 func valueJSON(t testing.TB, v any) []byte {
 	t.Helper()
 	b, err := json.Marshal(withoutZeroes(reflect.ValueOf(v).Elem()))
@@ -185,7 +185,7 @@ func withoutZeroes(v reflect.Value) any {
 	}
 	switch v.Kind() {
 	case reflect.Uint8, reflect.Uint32:
-		return v.Uint() // also where the type has names
+		return v.Uint() // even if the type has names
 	case reflect.Pointer:
 		return withoutZeroes(v.Elem())
 	case reflect.Struct:
@@ -200,9 +200,9 @@ func withoutZeroes(v reflect.Value) any {
 	return v.Interface()
 }
 
-// A kind is what a message is about.
+// A kind is a kind of message.
 type kind struct {
-	// request asks the kernel for such messages; nil for events.
+	// request asks the kernel for such messages. It is nil for events.
 	request *nfnl.Header
 	decode  func(m netlink.Message) (any, error)
 }
@@ -251,7 +251,7 @@ func decoder[T any](unmarshal func(*T, nfnl.Header, []byte) error) func(netlink.
 	}
 }
 
-// The ends of the connections that the goldens are about.
+// These are the ends of the connections in the goldens.
 var (
 	client4 = netip.MustParseAddrPort("127.0.0.2:40000")
 	server4 = netip.MustParseAddrPort("127.0.0.1:8080")
@@ -263,7 +263,7 @@ var (
 
 const replied = StatusSeenReply | StatusConfirmed
 
-// States of the kernel's enum tcp_conntrack and enum sctp_conntrack.
+// These are states of the kernel's enum tcp_conntrack and enum sctp_conntrack.
 const (
 	tcpSynSent      = 1
 	tcpEstablished  = 3
@@ -280,7 +280,8 @@ func checkExpect(check func(*testing.T, *Expect)) func(*testing.T, any) {
 	return func(t *testing.T, v any) { check(t, v.(*Expect)) }
 }
 
-// checkEvent checks the type of an event, and the flow or expectation.
+// checkEvent returns a function that checks the type of an event and its flow
+// or expectation.
 func checkEvent[T Flow | Expect](typ EventType, check func(*testing.T, *T)) func(*testing.T, any) {
 	return func(t *testing.T, v any) {
 		e := v.(*Event)
@@ -298,7 +299,7 @@ func checkEvent[T Flow | Expect](typ EventType, check func(*testing.T, *T)) func
 	}
 }
 
-// ends returns the Tuple of a protocol with ports.
+// ends returns a Tuple with ports.
 func ends(proto uint8, src, dst netip.AddrPort) Tuple {
 	return Tuple{
 		IP:    IPTuple{SourceAddress: src.Addr(), DestinationAddress: dst.Addr()},
@@ -306,14 +307,14 @@ func ends(proto uint8, src, dst netip.AddrPort) Tuple {
 	}
 }
 
-// requireEnds requires that f goes from src to dst and back the same way.
+// requireEnds asserts that f goes from src to dst, and its replies back.
 func requireEnds(t *testing.T, f *Flow, proto uint8, src, dst netip.AddrPort) {
 	t.Helper()
 	require.Equal(t, ends(proto, src, dst), f.TupleOrig)
 	require.Equal(t, ends(proto, dst, src), f.TupleReply)
 }
 
-// requireAcct requires counters and a time of beginning.
+// requireAcct asserts that f has counters and a start time.
 func requireAcct(t *testing.T, f *Flow) {
 	t.Helper()
 	require.False(t, f.CountersOrig.Direction)
@@ -328,27 +329,26 @@ func requireAcct(t *testing.T, f *Flow) {
 
 // A golden is a message to capture.
 type golden struct {
-	name  string // of its file
+	name  string // file name
 	about string
 	kind  *kind
-	until release.Release // which has no such messages any more, or zero
+	until release.Release // the first release without such messages, or zero
 
-	// traffic makes the kernel have, or send, the message in a namespace that
-	// was made with opts.
+	// traffic makes the kernel have or send the message, in a namespace created
+	// with opts.
 	opts    []nstest.Option
 	traffic func(t *testing.T, n *nstest.NS)
-	// pick tells the message from others. Without it there must be no others,
-	// or the first of the events is meant.
+	// pick selects the message among others. If it is nil, there must be no
+	// others, or the first event is used.
 	pick func(v any) bool
 
-	// check knows what must come out, independently of the value that was
-	// written by what it tests.
+	// check checks the decoded value without using the code under test.
 	check func(t *testing.T, v any)
 }
 
 var acct = []nstest.Option{nstest.Accounting(), nstest.Timestamps()}
 
-// The port in "PORT 127,0,0,2,200,10" and "EPRT |2|fd00::1|51210|".
+// This is the port in "PORT 127,0,0,2,200,10" and "EPRT |2|fd00::1|51210|".
 const ftpDataPort = 200<<8 | 10
 
 var (
@@ -721,7 +721,7 @@ var goldens = []golden{
 		traffic: func(t *testing.T, n *nstest.NS) {
 			n.Sysctl("net.netfilter.nf_conntrack_tcp_timeout_close", "0")
 			n.TCP(client4, server4).Abort()
-			// A dump removes what has timed out.
+			// A dump removes expired flows.
 			require.Empty(t, dumpFlows(t, n))
 		},
 		pick: func(v any) bool { return v.(*Event).Type == EventDestroy },
@@ -730,7 +730,8 @@ var goldens = []golden{
 			require.True(t, f.Status.Dying())
 			require.EqualValues(t, tcpClose, f.ProtoInfo.TCP.State)
 			requireAcct(t, f)
-			// The kernel dates it back to when the timeout passed, in jiffies.
+			// The kernel sets the stop time back to when the timeout expired,
+			// in jiffies.
 			require.WithinDuration(t, f.Timestamp.Start, f.Timestamp.Stop, time.Second)
 			require.Zero(t, f.Timeout)
 		}),
@@ -885,7 +886,7 @@ var (
 	goldenDCCP     = ProtoInfoDCCP{State: 3, Role: 1, HandshakeSeq: 0x010203040506}
 	goldenSynProxy = SynProxy{ISN: 0x01020304, ITS: 0x05060708, TSOff: 0x090a0b0c}
 
-	// Where the FTP server's data connections come from.
+	// The FTP server's data connections come from here.
 	ftpServerData4 = netip.AddrPortFrom(server4.Addr(), server4.Port()-1)
 )
 
@@ -906,8 +907,8 @@ func requireGRE(t *testing.T, f *Flow, src, dst netip.Addr) {
 	require.Equal(t, StatusConfirmed, f.Status.Value)
 }
 
-// requireExpect requires that ex is of a connection from any port of src's
-// address to dst.
+// requireExpect asserts that ex expects a connection from src's address, with
+// any port, to dst.
 func requireExpect(t *testing.T, ex *Expect, proto uint8, src, dst netip.AddrPort) {
 	t.Helper()
 	require.Equal(t, ends(proto, netip.AddrPortFrom(src.Addr(), 0), dst), ex.Tuple)
@@ -915,9 +916,8 @@ func requireExpect(t *testing.T, ex *Expect, proto uint8, src, dst netip.AddrPor
 	require.Equal(t, ends(proto, netip.AddrPortFrom(ones, 0), netip.AddrPortFrom(ones, 0xffff)), ex.Mask)
 }
 
-// captureGoldens writes the files of the running kernel. What it receives with
-// is a bare socket, so that the messages are not what this package makes of
-// them.
+// captureGoldens writes the files for the running kernel. It receives on a bare
+// socket, so that this package does not affect the messages.
 func captureGoldens(t *testing.T) {
 	nstest.Require(t)
 	running, err := release.Running()
@@ -948,7 +948,7 @@ func captureGoldens(t *testing.T) {
 	}
 }
 
-// printFile prints a file in base64, in lines that nothing breaks.
+// printFile prints a file in base64, with short lines.
 func printFile(t *testing.T, file string) {
 	t.Helper()
 	b, err := os.ReadFile(file)
@@ -965,7 +965,7 @@ func kernelRelease(t *testing.T) string {
 	return unix.ByteSliceToString(name.Release[:])
 }
 
-// captureGolden returns the message and what it decodes to.
+// captureGolden returns the message and the decoded value.
 func captureGolden(t *testing.T, g *golden) (message []byte, value any) {
 	n := nstest.New(t, g.opts...)
 	s := openBare(t, n)
@@ -998,11 +998,11 @@ func captureGolden(t *testing.T, g *golden) (message []byte, value any) {
 	return message, value
 }
 
-// A bareSocket is a netlink socket without anything around it.
+// A bareSocket is a netlink socket without buffering or decoding.
 type bareSocket struct {
 	t    *testing.T
 	fd   int
-	rest []byte // of the last datagram
+	rest []byte // rest of the last datagram
 }
 
 func openBare(t *testing.T, n *nstest.NS) *bareSocket {
@@ -1032,8 +1032,8 @@ func (s *bareSocket) next() []byte {
 	return b
 }
 
-// replies sends a request, and returns a function that returns its replies, and
-// then nil.
+// replies sends a request. It returns a function that returns the replies one
+// by one, and then nil.
 func (s *bareSocket) replies(h nfnl.Header) func() []byte {
 	s.t.Helper()
 	request := binary.NativeEndian.AppendUint32(nil, unix.NLMSG_HDRLEN+sizeofNfgenmsg)
@@ -1078,7 +1078,7 @@ func dumpFlows(t *testing.T, n *nstest.NS) (flows []Flow) {
 	return flows
 }
 
-// ftpPort lets an FTP client say where it expects the data connection.
+// ftpPort makes an FTP client announce where it expects the data connection.
 func ftpPort(t *testing.T, n *nstest.NS) *nstest.TCPPair {
 	n.Helper("ftp", unix.IPPROTO_TCP, server4.Port())
 	p := n.TCP(client4, server4)
@@ -1086,8 +1086,8 @@ func ftpPort(t *testing.T, n *nstest.NS) *nstest.TCPPair {
 	return p
 }
 
-// ftpCommand sends a command, on the calling thread. The helper looks for one
-// where a line that it has seen ended, hence the line before it.
+// ftpCommand sends a command on the calling thread. It sends a line first,
+// because the helper looks for commands where a line that it has seen ends.
 func ftpCommand(t *testing.T, p *nstest.TCPPair, command string) {
 	t.Helper()
 	for _, line := range []string{"NOOP\r\n", command + "\r\n"} {
@@ -1098,9 +1098,9 @@ func ftpCommand(t *testing.T, p *nstest.TCPPair, command string) {
 	}
 }
 
-// natFTP does so through a translation of the client's address. The server
-// receives two bytes more than the client sent, and answers, so that the kernel
-// has adjusted both directions.
+// natFTP is like ftpPort with a translated client address. The server receives
+// two bytes more than the client sent, and answers, so the kernel adjusts
+// sequence numbers in both directions.
 func natFTP(t *testing.T, n *nstest.NS) {
 	n.SNAT(unix.IPPROTO_TCP, server4, other4)
 	p := ftpPort(t, n)
@@ -1111,8 +1111,8 @@ func natFTP(t *testing.T, n *nstest.NS) {
 	p.Reply([]byte("200 OK\r\n"))
 }
 
-// onCPU1 lets the packets of the traffic be tracked on CPU 1: over loopback, the
-// CPU that sends them is the one that receives them.
+// onCPU1 runs traffic on CPU 1. Over loopback, the CPU that sends packets also
+// receives and tracks them.
 func onCPU1(traffic func(*testing.T, *nstest.NS)) func(*testing.T, *nstest.NS) {
 	return func(t *testing.T, n *nstest.NS) {
 		runtime.LockOSThread()
@@ -1126,13 +1126,13 @@ func onCPU1(traffic func(*testing.T, *nstest.NS)) func(*testing.T, *nstest.NS) {
 	}
 }
 
-// busy makes the kernel count what it counts seldom. What is not tracked, and
-// what its helpers see, passes them twice over loopback: as it goes out and as it
-// comes in.
+// busy makes the kernel count rare cases. Over loopback, packets that are
+// untracked or seen by helpers are counted twice: when they go out and when
+// they come in.
 func busy(t *testing.T, n *nstest.NS) {
 	n.Raw(unix.IPPROTO_TCP, client4.Addr(), server4.Addr(), []byte("short"))
 	n.Raw(unix.IPPROTO_TCP, client4.Addr(), server4.Addr(), []byte("short"))
-	// Two flows are to be translated to the same.
+	// Two flows would be translated to the same tuple.
 	n.SNAT(unix.IPPROTO_UDP, server4, other4)
 	n.UDP(client4, server4, false)
 	n.Do(func() error {

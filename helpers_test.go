@@ -18,10 +18,10 @@ import (
 	"github.com/ti-mo/conntrack/netfilter"
 )
 
-// patience is how long a test waits for what must happen.
+// patience is how long a test waits for something that must happen.
 const patience = 20 * time.Second
 
-// The two ends of most flows, in the addresses that the loopback interface has.
+// These are the ends of most flows. The loopback interface has their addresses.
 var (
 	client4 = netip.MustParseAddrPort("127.0.0.2:40000")
 	server4 = netip.MustParseAddrPort("127.0.0.1:8080")
@@ -50,7 +50,7 @@ func echoTuple(proto uint8, src, dst netip.Addr, typ uint8, id uint16) conntrack
 	}
 }
 
-// newFlow returns a flow that can be created, and is different for each n.
+// newFlow returns a flow that can be created. It is different for each n.
 func newFlow(n int) conntrack.Flow {
 	dst := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, 2}), 53)
 	src := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 1, byte(n >> 8), byte(n)}), 1000)
@@ -68,7 +68,7 @@ func flowBetween(proto uint8, src, dst netip.AddrPort) conntrack.Flow {
 	return conntrack.NewFlow(proto, 0, src.Addr(), dst.Addr(), src.Port(), dst.Port(), 120, 0)
 }
 
-// with returns f with a change.
+// with returns f modified by change.
 func with(f conntrack.Flow, change func(f *conntrack.Flow)) conntrack.Flow {
 	change(&f)
 	return f
@@ -88,7 +88,7 @@ func get(t testing.TB, c *conntrack.Conn, f conntrack.Flow) conntrack.Flow {
 	return got
 }
 
-// dumpOne returns the one flow of the table.
+// dumpOne returns the only flow of the table.
 func dumpOne(t testing.TB, c *conntrack.Conn) conntrack.Flow {
 	t.Helper()
 	flows, err := c.Dump(nil)
@@ -97,8 +97,8 @@ func dumpOne(t testing.TB, c *conntrack.Conn) conntrack.Flow {
 	return flows[0]
 }
 
-// requireFlow asserts that got is want as the kernel has it: with an ID, a use
-// count, the time that has passed, and StatusConfirmed.
+// requireFlow asserts that got is want as returned by the kernel: with an ID, a
+// use count, a timeout that counts down, and StatusConfirmed.
 func requireFlow(t testing.TB, want, got conntrack.Flow) {
 	t.Helper()
 	require.NotZero(t, got.ID)
@@ -110,8 +110,8 @@ func requireFlow(t testing.TB, want, got conntrack.Flow) {
 	require.Equal(t, want, got)
 }
 
-// listen lets one worker of c listen, and asserts in the end that it met with
-// no error.
+// listen starts listening with one worker of c. At the end of the test, it
+// asserts that there was no error.
 func listen(t testing.TB, c *conntrack.Conn, groups []netfilter.NetlinkGroup) <-chan conntrack.Event {
 	t.Helper()
 	events := make(chan conntrack.Event, 4096)
@@ -138,7 +138,7 @@ func receive[T any](t testing.TB, ch <-chan T) (v T) {
 	return v
 }
 
-// within asserts that fn returns.
+// within asserts that fn returns in time.
 func within(t testing.TB, fn func()) {
 	t.Helper()
 	done := make(chan struct{})
@@ -149,7 +149,7 @@ func within(t testing.TB, fn func()) {
 	receive(t, done)
 }
 
-// leaksNothing asserts that fn leaves no goroutine and no descriptor. The test
+// leaksNothing asserts that fn leaks no goroutine and no descriptor. The test
 // must not be parallel.
 func leaksNothing(t *testing.T, fn func()) {
 	t.Helper()
@@ -167,8 +167,8 @@ func openFiles(t testing.TB) int {
 	return len(files)
 }
 
-// kernelAtLeast reports whether the running kernel is that release or a later
-// one.
+// kernelAtLeast reports whether the running kernel is the given release or
+// later.
 func kernelAtLeast(t testing.TB, major, minor int) bool {
 	t.Helper()
 	running, err := release.Running()
@@ -176,7 +176,7 @@ func kernelAtLeast(t testing.TB, major, minor int) bool {
 	return !running.Less(release.Release{Major: major, Minor: minor})
 }
 
-// needKernel skips the test on kernels that are older.
+// needKernel skips the test on older kernels.
 func needKernel(t testing.TB, major, minor int, why string) {
 	t.Helper()
 	if !kernelAtLeast(t, major, minor) {

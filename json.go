@@ -14,9 +14,9 @@ import (
 	"time"
 )
 
-// MarshalJSON returns f as a JSON object. Its names and forms are stable, but
-// later versions may have more of them: readers ignore what they do not know, as
-// [Flow.UnmarshalJSON] does.
+// MarshalJSON returns f as a JSON object. Its fields keep their names and forms in
+// later versions, which may add more. Readers should ignore fields that they do not
+// know, as [Flow.UnmarshalJSON] does.
 //
 //	id                number  ID
 //	status            list    Status: "SEEN_REPLY", "ASSURED", ...
@@ -63,23 +63,23 @@ import (
 //	use               number
 //
 // A protocol, state or flag without a name is a number: {"protocol":253}. Later
-// versions may have more names. Readers should take both, as UnmarshalJSON does.
+// versions may have more names, so readers should accept both, as
+// [Flow.UnmarshalJSON] does.
 //
-// What is zero is left out, unless zero is a value: the state and role of a
-// protocol, what is in icmp, and the counters of a flow that is [Flow.Counted].
+// Zero values are left out, except where zero has a meaning: the state and role of
+// a protocol, the fields of icmp, and the counters if [Flow.Counted] is true.
 //
-// Times are in RFC 3339 format, in UTC, with nanoseconds. It is an error if the
-// year has more than four digits. Text that is not valid UTF-8 is changed, as
-// [json.Marshal] does.
+// Times are in RFC 3339 format, in UTC, with nanoseconds; a year of more than four
+// digits is an error. Invalid UTF-8 in a text is replaced, as by [json.Marshal].
 func (f Flow) MarshalJSON() ([]byte, error) { return json.Marshal(newFlowJSON(&f)) }
 
-// UnmarshalJSON sets f to the flow that MarshalJSON wrote, and what was left out
-// to zero. It restores all fields of a flow that came from the kernel; times are
-// in the local time zone.
+// UnmarshalJSON sets f to the flow that [Flow.MarshalJSON] wrote, with zero for
+// what it left out. It restores all fields of a flow that came from the kernel;
+// times are in the local time zone.
 //
-// Names may be in any case. A name that is not known is an error, and so is what
-// other versions of this module wrote without MarshalJSON: {"Status":{"Value":6}}.
-// If there is an error, f is unchanged.
+// Names may be in any case. An unknown name of a protocol, state or flag is an
+// error; unknown fields are ignored. JSON that versions without MarshalJSON wrote,
+// such as {"Status":{"Value":6}}, is an error too. After an error, f is unchanged.
 func (f *Flow) UnmarshalJSON(b []byte) error {
 	j, err := readJSON[flowJSON](b)
 	if j != nil {
@@ -106,8 +106,8 @@ func (f *Flow) UnmarshalJSON(b []byte) error {
 //	  tuple    object
 func (ex Expect) MarshalJSON() ([]byte, error) { return json.Marshal(newExpectJSON(&ex)) }
 
-// UnmarshalJSON sets ex to the expectation that MarshalJSON wrote, as
-// [Flow.UnmarshalJSON] does for a flow.
+// UnmarshalJSON sets ex to the expectation that [Expect.MarshalJSON] wrote. Otherwise
+// it is like [Flow.UnmarshalJSON].
 func (ex *Expect) UnmarshalJSON(b []byte) error {
 	j, err := readJSON[expectJSON](b)
 	if j != nil {
@@ -121,14 +121,14 @@ func (ex *Expect) UnmarshalJSON(b []byte) error {
 //
 //	type    name    "new", "update", "destroy", "expect_new", "expect_destroy", "unknown"
 //	time    time    Time
-//	nsid    number  NSID, if it is another namespace than the Conn's own
+//	nsid    number  NSID, if it is not the namespace of the Conn
 //	port_id number  PortID
 //	flow    object  Flow, with a mark of 0 if ZeroMark is set
 //	expect  object  Expect
 func (e Event) MarshalJSON() ([]byte, error) { return json.Marshal(newEventJSON(&e)) }
 
-// UnmarshalJSON sets e to the event that MarshalJSON wrote, as
-// [Flow.UnmarshalJSON] does for a flow.
+// UnmarshalJSON sets e to the event that [Event.MarshalJSON] wrote. Otherwise
+// it is like [Flow.UnmarshalJSON].
 func (e *Event) UnmarshalJSON(b []byte) error {
 	j, err := readJSON[eventJSON](b)
 	if j != nil {
@@ -137,7 +137,7 @@ func (e *Event) UnmarshalJSON(b []byte) error {
 	return err
 }
 
-// readJSON returns what b says, or nil for null, which changes nothing.
+// readJSON returns what b holds, or nil if b is null, which changes nothing.
 func readJSON[T any](b []byte) (j *T, err error) {
 	if err := json.Unmarshal(b, &j); err != nil {
 		return nil, fmt.Errorf("conntrack: %.300w", fieldError(b, reflect.TypeFor[T](), "", err))
@@ -145,9 +145,10 @@ func readJSON[T any](b []byte) (j *T, err error) {
 	return j, nil
 }
 
-// fieldError returns the error of the first field of t, a struct, that cannot be
-// read, with the path to it: encoding/json says neither where nor what is wanted if
-// a type reads itself. Without such a field it returns err.
+// fieldError returns the error of the first field of t, a struct, that cannot
+// be read, with the path to the field, or err if there is none. For types that
+// decode themselves, the error of encoding/json has neither the path nor what
+// it expected.
 func fieldError(b []byte, t reflect.Type, path string, err error) error {
 	var fields map[string]json.RawMessage
 	if json.Unmarshal(b, &fields) != nil {
@@ -168,7 +169,8 @@ func fieldError(b []byte, t reflect.Type, path string, err error) error {
 	return err
 }
 
-// valueError returns err, which came of reading raw into v, with the path to it.
+// valueError returns err, the error from reading raw into v, with the path to
+// v.
 func valueError(raw []byte, v any, path string, err error) error {
 	t := reflect.TypeOf(v).Elem()
 	if t.Kind() == reflect.Pointer {
@@ -194,8 +196,8 @@ func valueError(raw []byte, v any, path string, err error) error {
 	return fmt.Errorf("JSON field %s is %.60s: %.150w", path, raw, err)
 }
 
-// The types below are the objects of the JSON, with a function that makes each
-// of a value, and a method that returns the value.
+// The types below are the JSON objects. Each has a function that makes it from
+// a value, and a method that returns the value.
 
 type flowJSON struct {
 	ID              uint32                `json:"id,omitzero"`
@@ -283,7 +285,8 @@ func (j *flowJSON) flow() Flow {
 	return f
 }
 
-// localTime returns a time that was read: local, as those from the kernel.
+// localTime returns a decoded time in the local time zone, as times from the
+// kernel are.
 func localTime(t time.Time) time.Time {
 	if t.IsZero() {
 		return time.Time{}
@@ -299,8 +302,8 @@ type directionJSON struct {
 	SeqAdj           *seqAdjJSON `json:"seq_adj,omitzero"`
 }
 
-// newDirectionJSON returns what a flow that is counted or not has of the original
-// or the reply direction.
+// newDirectionJSON returns one direction of a flow: the reply direction if
+// reply is set.
 func newDirectionJSON(counted bool, t *Tuple, c *Counter, seq *SequenceAdjust, reply bool) directionJSON {
 	j := directionJSON{tupleJSON: newTupleJSON(t), SeqAdj: newSeqAdjJSON(seq, reply)}
 	if counted {
@@ -320,12 +323,12 @@ func (j *directionJSON) counter(reply bool) Counter {
 	}
 }
 
-// unlessImplied returns a pointer to v, or nil if v goes without saying.
+// unlessImplied returns a pointer to v, or nil if v is the implied value.
 func unlessImplied[T comparable](v, implied T) *T {
 	if v == implied {
 		return nil
 	}
-	said := v // v itself would be allocated in either case
+	said := v // else v would be allocated in both cases
 	return &said
 }
 
@@ -638,14 +641,16 @@ func (j *eventJSON) event() Event {
 	return e
 }
 
-// A nameJSON is a value that is written as its name, or as a number if it has
-// none.
+// A nameJSON is written as the name of its value, or as a number if it has no
+// name.
 type nameJSON[T named] struct{ value T }
 
-// named is a type whose values have names, which its UnmarshalText reads.
+// named is a type whose values have names. UnmarshalText of its pointer reads
+// them.
 type named interface {
 	~uint8 | ~uint32
-	// name returns the name of the value, or of the one flag; "" if it has none.
+	// name returns the name of a value or of a single flag, or "" if it has
+	// none.
 	name() string
 }
 
@@ -658,7 +663,7 @@ func (n *nameJSON[T]) UnmarshalJSON(b []byte) error {
 	return any(&n.value).(encoding.TextUnmarshaler).UnmarshalText(bytes.Trim(withoutEscapes(b), `"`))
 }
 
-// A flagsJSON is a set of flags that is written as a list of their names.
+// A flagsJSON is a set of flags, written as a list of their names.
 type flagsJSON[T named] struct{ value T }
 
 func (f flagsJSON[T]) MarshalJSON() ([]byte, error) {
@@ -690,7 +695,7 @@ func (f *flagsJSON[T]) UnmarshalJSON(b []byte) error {
 	return any(&f.value).(encoding.TextUnmarshaler).UnmarshalText(bytes.ReplaceAll(list, []byte(`"`), nil))
 }
 
-// appendNameJSON appends the name of v, or the number if it has none.
+// appendNameJSON appends the name of v, or its number if it has no name.
 func appendNameJSON[T named](b []byte, v T) []byte {
 	name := v.name()
 	if name == "" {
@@ -699,8 +704,8 @@ func appendNameJSON[T named](b []byte, v T) []byte {
 	return append(append(append(b, '"'), name...), '"')
 }
 
-// withoutEscapes returns the JSON value b, in which only characters that no name
-// has are escaped.
+// withoutEscapes returns the JSON value b without escapes for characters that a
+// name may have.
 func withoutEscapes(b []byte) []byte {
 	if bytes.IndexByte(b, '\\') < 0 {
 		return b
@@ -721,7 +726,8 @@ func (h *hexJSON) UnmarshalText(text []byte) (err error) {
 	return err
 }
 
-// A replyJSON is a direction: true, and "reply", for the reply direction.
+// A replyJSON is a direction, written as "reply" if it is true and "orig" if
+// not.
 type replyJSON bool
 
 func (r replyJSON) MarshalText() ([]byte, error) { return []byte(directionName(bool(r))), nil }

@@ -28,7 +28,7 @@ import (
 	"github.com/ti-mo/conntrack/netfilter"
 )
 
-// addr and at are for the values of tests.
+// addr and at construct values for tests.
 var (
 	addr = netip.MustParseAddr
 	at   = func(s string) time.Time {
@@ -40,7 +40,8 @@ var (
 	}
 )
 
-// The text of these is a promise: whoever reads it relies on its names.
+// jsonSamples have texts that must not change: readers rely on the names in
+// them.
 var jsonSamples = []struct {
 	name  string
 	value any
@@ -146,7 +147,8 @@ func TestJSONSamples(t *testing.T) {
 	}
 }
 
-// requireSame asserts that v is the same after it was JSON.
+// requireSame asserts that v is the same after it was encoded as JSON and
+// decoded.
 func requireSame(t testing.TB, v any) {
 	t.Helper()
 	b, err := json.Marshal(v)
@@ -156,7 +158,8 @@ func requireSame(t testing.TB, v any) {
 	require.Equal(t, v, again.Elem().Interface(), "%s", b)
 }
 
-// TestJSONEachField asserts that no field is forgotten, future ones included.
+// TestJSONEachField asserts that every field is encoded, including fields that
+// are added later.
 func TestJSONEachField(t *testing.T) {
 	t.Parallel()
 	eachField(t, func() Flow { return Flow{} })
@@ -177,8 +180,8 @@ func eachField[T any](t *testing.T, newValue func() T) {
 	}
 }
 
-// TestJSONAnyValue asserts that whatever flow there may be, it is the same after
-// it was JSON.
+// TestJSONAnyValue asserts that any flow is the same after it was encoded and
+// decoded.
 func TestJSONAnyValue(t *testing.T) {
 	t.Parallel()
 	anyValues(t, (*Flow).settle)
@@ -206,16 +209,16 @@ func anyValues[T any](t *testing.T, settle func(*T)) {
 	}
 }
 
-// settle makes f say only once that it is counted.
+// settle clears CountedZero if the counters already show that f is counted.
 func (f *Flow) settle() {
 	f.CountedZero = f.CountedZero && !f.CountersOrig.filled() && !f.CountersReply.filled()
 }
 
-// A setter gives a field of a struct a value that is not zero.
+// A setter sets a field of a struct to a value that is not zero.
 type setter = func(v reflect.Value, r *rand.Rand)
 
-// setters returns one for each field of structs of that type, for the fields of
-// the structs in them, and of those that they point to.
+// setters returns a setter for each field of a struct type, including the
+// fields of structs that it contains or points to.
 func setters(t reflect.Type) map[string]setter {
 	all := make(map[string]setter)
 	for i := range t.NumField() {
@@ -244,12 +247,13 @@ func setters(t reflect.Type) map[string]setter {
 	return all
 }
 
-// settable returns v, also if it is a field that is not exported.
+// settable returns v in a form that can be set, even if it is an unexported
+// field.
 func settable(v reflect.Value) reflect.Value {
 	return reflect.NewAt(v.Type(), unsafe.Pointer(v.UnsafeAddr())).Elem()
 }
 
-// anyOf returns a value of that type that is not zero.
+// anyOf returns a random value of type t that is not zero.
 func anyOf(t reflect.Type, r *rand.Rand) reflect.Value {
 	switch t {
 	case reflect.TypeFor[netip.Addr]():
@@ -279,7 +283,8 @@ func anyOf(t reflect.Type, r *rand.Rand) reflect.Value {
 	return v
 }
 
-// TestJSONGolden does the same with what kernels sent.
+// TestJSONGolden asserts that messages from kernels are the same after they
+// were encoded and decoded.
 func TestJSONGolden(t *testing.T) {
 	t.Parallel()
 	for _, file := range goldenFiles(t) {
@@ -290,8 +295,8 @@ func TestJSONGolden(t *testing.T) {
 	}
 }
 
-// TestJSONTable does the same with what the running kernel has and sends for all
-// the traffic that there are goldens for.
+// TestJSONTable asserts the same for the table and the events of the running
+// kernel, with the traffic of all goldens.
 func TestJSONTable(t *testing.T) {
 	t.Parallel()
 	running, err := release.Running()
@@ -415,8 +420,8 @@ func TestJSONErrors(t *testing.T) {
 	require.ErrorContains(t, err, "year outside of range [0,9999]")
 }
 
-// TestJSONOfV050 reads what v0.5.0 wrote of these values: encoding/json made its
-// own of them, with other names. It must not be taken for a flow without fields.
+// TestJSONOfV050 asserts that the JSON that v0.5.0 wrote, with the field names
+// of encoding/json, is not mistaken for a flow without fields.
 func TestJSONOfV050(t *testing.T) {
 	t.Parallel()
 	const (
@@ -444,8 +449,8 @@ func TestJSONOfV050(t *testing.T) {
 	require.Equal(t, Event{Type: EventDestroy}, e)
 }
 
-// TestJSONReadsOnly asserts, with the race detector, that writing a value as JSON
-// changes nothing of what it points to.
+// TestJSONReadsOnly asserts, with the race detector, that encoding a value does
+// not modify what it points to.
 func TestJSONReadsOnly(t *testing.T) {
 	t.Parallel()
 	for _, s := range jsonSamples {
@@ -461,7 +466,8 @@ func TestJSONReadsOnly(t *testing.T) {
 	}
 }
 
-// FuzzJSON reads anything. What can be read is the same after it was written.
+// FuzzJSON asserts that any JSON that can be decoded is the same after it was
+// encoded and decoded again.
 func FuzzJSON(f *testing.F) {
 	for _, s := range jsonSamples {
 		f.Add([]byte(s.text))
@@ -515,7 +521,7 @@ func benchmarkJSON(b *testing.B, name string, f Flow) {
 	}
 }
 
-// logged returns what a handler of slog writes of v, without the time.
+// logged returns the output of a slog handler for v, without the time.
 func logged(v any, handler func(*bytes.Buffer, *slog.HandlerOptions) slog.Handler) string {
 	var b bytes.Buffer
 	slog.New(handler(&b, &slog.HandlerOptions{
@@ -591,15 +597,15 @@ func TestLog(t *testing.T) {
 	}
 }
 
-// TestLogNil asserts that a program survives a nil Flow in its log.
+// TestLogNil asserts that logging a nil Flow does not panic.
 func TestLogNil(t *testing.T) {
 	t.Parallel()
 	require.NotPanics(t, func() { loggedText((*Flow)(nil)) })
 	require.NotPanics(t, func() { loggedJSON((*Expect)(nil)) })
 }
 
-// TestLogEvent asserts that an event is logged as its String, and as its JSON in
-// JSON.
+// TestLogEvent asserts that an event is logged as its String in text, and as
+// its JSON in JSON.
 func TestLogEvent(t *testing.T) {
 	t.Parallel()
 	e := Event{Type: EventDestroy, Flow: &Flow{Mark: 1}, NSID: NSID{other: true}, PortID: 9}
@@ -613,8 +619,8 @@ func TestLogEvent(t *testing.T) {
 	}
 }
 
-// TestLogNamesAreThoseOfJSON asserts that what is logged of a value is in its
-// JSON too, under the same names.
+// TestLogNamesAreThoseOfJSON asserts that everything that is logged of a value
+// is also in its JSON, under the same names.
 func TestLogNamesAreThoseOfJSON(t *testing.T) {
 	t.Parallel()
 	var values []any
@@ -642,7 +648,7 @@ func TestLogNamesAreThoseOfJSON(t *testing.T) {
 	}
 }
 
-// requireWithin asserts that all that part has is in whole.
+// requireWithin asserts that whole contains all of part.
 func requireWithin(t *testing.T, whole, part map[string]any) {
 	t.Helper()
 	for name, v := range part {

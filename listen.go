@@ -16,102 +16,115 @@ import (
 	"github.com/ti-mo/conntrack/netfilter"
 )
 
-// ErrOverrun says that the kernel dropped events, since the socket's receive
-// buffer was full. It satisfies errors.Is(ErrOverrun, unix.ENOBUFS). It stands
-// among the events where the gap is: a dump made when it is seen shows what the
-// dropped events would have told, and what happens from then on is received.
+// ErrOverrun says that the kernel dropped events because the socket's receive
+// buffer was full. Test for it with errors.Is. It satisfies
+// errors.Is(ErrOverrun, unix.ENOBUFS) itself.
+//
+// [Conn.Events] yields it at the point where the events were lost. A program
+// that keeps a copy of the table then dumps the table to catch up: the dump
+// shows what the lost events would have told, and the loop goes on with what
+// happens afterwards.
 var ErrOverrun = nfnl.ErrOverrun
 
-// eventBuffer is the size of the receive buffer of a socket that listens. The
-// kernel doubles it. Each event takes the size of the kernel's buffer for it,
-// about 1 KiB, and none is taken in advance.
+// eventBuffer is the receive buffer of a socket that listens, in bytes. The
+// kernel doubles it, and takes about 1 KiB of it for each event that waits. It
+// allocates nothing in advance.
 const eventBuffer = 8 << 20
 
-// EventOptions say which events Events yields, and how.
+// EventOptions say which events [Conn.Events] yields, and how.
 type EventOptions struct {
 	// Filters and Except select the events of flows. An event passes if one of
-	// Filters selects it, or there are none, and if none of Except does. Events of
-	// expectations always pass. A Filter that contradicts itself gives
-	// ErrFilterSelectsNothing.
+	// Filters selects it, or Filters is empty, and none of Except selects it.
+	// Events of expectations always pass. A [Filter] that contradicts itself is
+	// an error, [ErrFilterSelectsNothing].
 	//
-	// Each event is judged by what it carries. If a flow's mark or status changes,
-	// some of its events may pass and others may not, its end among them. A mark or
-	// zone that the kernel leaves out is 0. An event that carries no TCP state, as
-	// that of a UDP flow, is not dropped for its TCPState: Filters take it for the
-	// state they want, Except for another one.
+	// Each event is judged by what it carries. If the mark or status of a flow
+	// changes, some of its events may pass and others not, its [EventDestroy]
+	// among them. A mark or zone that the kernel leaves out counts as 0. An
+	// event without a TCP state, such as any of a UDP flow, is not dropped for
+	// a TCPState: Filters treat it as being in the wanted state, Except as not
+	// being in it.
 	//
-	// A classic BPF program on the socket does this in the kernel, so that events
-	// that are dropped take no room in the receive buffer. Whoever causes the event
-	// waits for it, about a nanosecond a Filter. It has room for some hundred; where
-	// there are more, events are dropped after they were received.
+	// A classic BPF program on the socket does the selecting in the kernel, so
+	// that dropped events take no room in the receive buffer. It costs whoever
+	// causes an event about a nanosecond per Filter. The program has room for
+	// some hundred Filters; with more, events are dropped after they were
+	// received.
 	Filters, Except []Filter
 
-	// Joined, if not nil, is called when the groups were joined: what happens
-	// from then on is caught. This is the moment to dump the table for a state
-	// that the events then change. It is not called if joining fails.
+	// Joined, if not nil, is called when the groups are joined: every later
+	// event is received. This is the moment to dump the table if the events are
+	// to keep a copy of it current. Joined is not called if joining fails.
 	Joined func()
 
-	// Drained, if not nil, is called whenever the loop has found the receive queue
-	// empty and is about to wait for events: at the latest when it has passed all
-	// that are queued, and if none are, right after Joined. All events of what
-	// happened before the loop looked have been passed then, so what Joined or the
-	// loop body has done itself is among them.
+	// Drained, if not nil, is called whenever the loop has found the receive
+	// queue empty and is about to wait for events. If the queue is empty at the
+	// start, that is right after Joined. All events of what happened before the
+	// loop looked have been yielded by then, including those that Joined or the
+	// loop body caused.
 	Drained func()
 
-	// Fence, if not nil, makes it possible to ask from other goroutines how far the
-	// loop has come. It calls each function that it receives, once all events of
-	// what happened before the function was sent have been passed. For example,
-	// when a goroutine has dumped the table while events came and then sends a
-	// function, this is called when all that happened until the end of the dump is
-	// known, even if no event comes after it.
+	// Fence, if not nil, lets other goroutines find out how far the loop has
+	// come. The loop calls each function that it receives from Fence, once it
+	// has yielded all events of what happened before the function was sent. For
+	// example, a goroutine dumps the table while events come in, then sends a
+	// function: when it is called, the loop has seen all that happened until
+	// the end of the dump, even if no event follows.
 	//
-	// The loop calls the functions in its own goroutine, between events. When it has
-	// ended, it receives no more and calls none of those that it has: send in a
-	// select that can also be left otherwise.
+	// The loop calls the functions in its own goroutine, between events. When
+	// the loop has ended, it receives no more functions and calls none of those
+	// that it holds. So send in a select that has another way out.
 	Fence <-chan func()
 
-	// Reuse makes the loop decode all events of flows into one Flow: the next event
-	// overwrites what Event.Flow points to. A copy of the Flow is the caller's to
-	// keep. This saves an allocation for each event.
+	// Reuse makes the loop decode all events of flows into one [Flow], to save
+	// an allocation for each event. The next event overwrites what Event.Flow
+	// points to; a copy of the Flow itself (*ev.Flow) is the caller's to keep.
 	Reuse bool
 
-	// Reliable makes the kernel repeat each EventDestroy that found no room in the
-	// receive buffer, some ten times a second, until it finds some
-	// (NETLINK_BROADCAST_ERROR). So none is lost, but some come late: after Drained
-	// and Fence said that all had come, and after the EventNew of a later flow with
-	// the same tuples, which has another ID. The kernel keeps the flows that wait, and
-	// counts them towards the sysctl net.netfilter.nf_conntrack_max: a loop that
-	// never catches up leaves no room for new ones.
+	// Reliable makes the kernel repeat each [EventDestroy] that found no room
+	// in the receive buffer, about ten times a second, until it does
+	// (NETLINK_BROADCAST_ERROR). None is lost, but some come late: after
+	// Drained and Fence said that all had come, or after the [EventNew] of a
+	// later flow with the same tuples. That flow then has another ID. The
+	// kernel keeps the flows whose events wait and counts them towards the
+	// sysctl net.netfilter.nf_conntrack_max, so a loop that never catches up
+	// leaves no room for new flows.
 	//
-	// Other events are lost as without it, and ErrOverrun tells of that, as it does
-	// where an EventDestroy has to wait. The next event of a flow whose EventNew was
-	// lost is an EventNew. With GroupCTDestroy as the only group there is no
-	// ErrOverrun.
+	// Other events are lost as without Reliable, and [ErrOverrun] says so. It
+	// also comes when an EventDestroy has to wait, unless
+	// netfilter.GroupCTDestroy is the only group: then there is no ErrOverrun
+	// at all. If the EventNew of a flow was lost, its next event is an
+	// EventNew.
 	Reliable bool
 }
 
-// Events returns an iterator over the events of the given groups: see
-// netfilter.GroupsCT, which no groups stand for, and netfilter.GroupsCTExp. Each
-// range over it has a socket of its own, joins the groups when it begins, and
-// leaves them when the loop is left. A nil opts is the zero EventOptions. Events
-// come in the kernel's order, and are the caller's to keep.
+// Events returns an iterator over the events of the given groups, in the
+// kernel's order. If groups is empty, it is [netfilter.GroupsCT], the events of
+// flows; those of expectations are [netfilter.GroupsCTExp]. A nil opts is the
+// zero [EventOptions]. Each range over the iterator has a socket of its own,
+// which joins the groups at the start of the loop and leaves them at its end. A
+// yielded [Event] is the caller's to keep, unless opts.Reuse is set.
 //
-// Errors are yielded with a zero Event, and most loops go on after them: an error
-// that satisfies errors.Is(err, ErrOverrun) says that the kernel dropped events
-// at this place, other ones are about a message that cannot be decoded. The
-// loop ends after an error that satisfies errors.Is(err, ctx.Err()) when ctx has
-// ended, errors.Is(err, fs.ErrClosed) when the Conn was closed, or neither if
-// the socket failed.
+// Errors are yielded with a zero [Event]. The loop goes on after an error that
+// satisfies errors.Is(err, [ErrOverrun]), which says that the kernel dropped
+// events at this point, and after an error about a message that cannot be
+// decoded. The loop ends after
 //
-// Flows that began when nobody listened, in any network namespace, have no
-// events, unless the sysctl net.netfilter.nf_conntrack_events is 1; nor do their
-// expectations. So a program that dumps the table when Joined is called, and then
-// changes its copy as the events say, keeps these flows for ever: it must look
-// them up, with Get, when their timeout has passed.
+//   - an error that satisfies errors.Is(err, ctx.Err()), when ctx has ended,
+//   - an error that satisfies errors.Is(err, fs.ErrClosed), when the [Conn] was
+//     closed,
+//   - any other error of the socket.
 //
-// The loop body may call any method of the Conn. While it takes its time, the
-// kernel's buffer fills up: it holds some thousand events, unless SetReadBuffer
-// was called.
+// A flow that began while no program listened, in any network namespace, has no
+// events, not even its [EventDestroy], unless the sysctl
+// net.netfilter.nf_conntrack_events is 1. Nor do its expectations. A program
+// that dumps the table when opts.Joined is called, and then changes its copy by
+// the events, would keep such a flow forever: look a flow up with [Conn.Get]
+// when its timeout has passed.
+//
+// The loop body may call any method of the [Conn]. While it is busy, events
+// wait in the kernel's buffer, which holds some thousand events unless
+// [Conn.SetReadBuffer] changed it.
 func (c *Conn) Events(ctx context.Context, groups []netfilter.NetlinkGroup, opts *EventOptions) iter.Seq2[Event, error] {
 	if opts == nil {
 		opts = &EventOptions{}
@@ -124,17 +137,17 @@ func (c *Conn) Events(ctx context.Context, groups []netfilter.NetlinkGroup, opts
 	}
 }
 
-// Overruns returns how often the kernel has dropped events of this Conn, since
-// a receive buffer was full. Each time one or many were lost.
+// Overruns returns how often the kernel has dropped events of this Conn because
+// a receive buffer was full. Each time, it dropped one or more.
 func (c *Conn) Overruns() uint64 { return c.overruns.Load() }
 
-// A watch is a range over Events.
+// A watch is the state of one range over Events.
 type watch struct {
 	conn   *Conn
 	ctx    context.Context
 	opts   *EventOptions
 	slab   slab
-	flow   *Flow // that of the next event
+	flow   *Flow // for the next event
 	yield  func(Event, error) bool
 	fences fences
 	err    error // why the loop is over
@@ -185,7 +198,7 @@ func (w *watch) run(groups []netfilter.NetlinkGroup) error {
 	return w.err
 }
 
-// prepare makes r call what is due when the queue is empty.
+// prepare makes r call idle when the queue is empty, if anything is due then.
 func (w *watch) prepare(r *nfnl.Receiver) {
 	r.Eager, r.Idle = w.fences.due(), nil
 	if r.Eager || w.opts.Drained != nil {
@@ -201,14 +214,14 @@ func (w *watch) idle() {
 	w.fences.call()
 }
 
-// wait lets s wait again, after the loop was woken up by a deadline.
+// wait clears the deadline that woke the loop up, so that it can wait again.
 func (w *watch) wait(s *nfnl.Conn) error {
 	err := s.SetDeadline(time.Time{})
 	// The end of ctx sets a deadline too, once.
 	return cmp.Or(w.ctx.Err(), err)
 }
 
-// message yields the event that m is, and reports whether the loop goes on.
+// message yields the event in m, and reports whether the loop goes on.
 func (w *watch) message(m nfnl.Message, err error) bool {
 	if w.err = w.ctx.Err(); w.err != nil {
 		return false
@@ -246,25 +259,30 @@ func (w *watch) report(err error) bool {
 	return w.err == nil
 }
 
-// Listen sends the events of the given groups, at least one, to evChan, until the
-// Conn is closed. As to which flows have events, see Events. It takes numWorkers
-// goroutines; with more than one, the order of events is lost. It may be called
-// once on a Conn. When it returns, events of what happens from then on are caught.
+// Listen sends the events of the given groups to evChan until the Conn is
+// closed. New programs should prefer [Conn.Events], which keeps errors in their
+// place among the events and can filter. Its documentation also says which
+// flows have no events.
 //
-// The channel returned carries errors: ErrOverrun if the kernel dropped events,
-// those of messages that cannot be decoded, and an error that ends a worker.
-// Nobody needs to read it: while some of these wait to be read, further ones that
-// end no worker are left out, and Overruns still counts them. Closing the Conn
-// ends the workers without an error; neither channel is closed then, but both may
-// be by the caller once Close has returned.
+// Listen starts numWorkers goroutines, at least one; with more than one, the
+// order of events is lost. At least one group is needed. A [Conn] can listen
+// only once. When Listen returns, the groups are joined: every later event is
+// received.
 //
-// An ErrOverrun overtakes the events that were sent to evChan before it and wait
-// there. They are older than a dump that is made when it is seen, and applied to
-// the dump they bring back flows that have ended. A program that keeps a copy of
-// the table uses Events, where the error stands in its place.
+// The returned channel carries an error that satisfies errors.Is(err,
+// [ErrOverrun]) when the kernel dropped events, errors about messages that
+// cannot be decoded, and the error that ended a worker. Nobody needs to read
+// it: when it is full, errors that end no worker are left out, but
+// [Conn.Overruns] still counts overruns. Closing the [Conn] ends the workers
+// without an error and closes neither channel. The caller may close both when
+// [Conn.Close] has returned.
 //
-// A slow reader of evChan makes the kernel's buffer fill up: see
-// SetReadBuffer.
+// [ErrOverrun] may overtake events that still wait in evChan. These are older
+// than a dump made at that moment: applied to the dump, they would bring back
+// flows that have ended. So use [Conn.Events] to keep a copy of the table.
+//
+// If evChan is read too slowly, the kernel's buffer fills up: see
+// [Conn.SetReadBuffer].
 func (c *Conn) Listen(evChan chan<- Event, numWorkers uint8, groups []netfilter.NetlinkGroup) (chan error, error) {
 	errChan, err := c.listen(evChan, numWorkers, groups)
 	return errChan, opError("listen", err)
@@ -305,8 +323,8 @@ func (c *Conn) listen(evChan chan<- Event, numWorkers uint8, groups []netfilter.
 	return errChan, nil
 }
 
-// eventSocket returns a socket that has joined groups, with a program that does
-// the part of the filters that a program can do.
+// eventSocket returns a socket that has joined groups, with a BPF program that
+// does as much of the filtering as one can.
 func (c *Conn) eventSocket(groups []netfilter.NetlinkGroup, opts *EventOptions) (*nfnl.Conn, error) {
 	s, err := c.sockets.get()
 	if err != nil {
@@ -341,7 +359,8 @@ func prepareForEvents(s *nfnl.Conn, groups []netfilter.NetlinkGroup, opts *Event
 	return nil
 }
 
-// makeReliable makes the kernel repeat what it could not deliver to s of groups.
+// makeReliable makes the kernel repeat an EventDestroy that it could not
+// deliver to s.
 func makeReliable(s *nfnl.Conn, groups []netfilter.NetlinkGroup) error {
 	if err := s.SetOption(netlink.BroadcastError, true); err != nil {
 		return err
@@ -349,13 +368,13 @@ func makeReliable(s *nfnl.Conn, groups []netfilter.NetlinkGroup) error {
 	if slices.ContainsFunc(groups, func(g netfilter.NetlinkGroup) bool { return g != netfilter.GroupCTDestroy }) {
 		return nil
 	}
-	// All of it: there is no loss to tell of.
+	// Every event of these groups is repeated, so no loss needs reporting.
 	return s.SetOption(netlink.NoENOBUFS, true)
 }
 
-// attach attaches the longest program for opts that the kernel takes: it limits the
-// memory of a program (sysctl net.core.optmem_max). A shorter one, or none, makes
-// no difference but in speed.
+// attach attaches the longest program for opts that the kernel accepts: the
+// sysctl net.core.optmem_max limits its memory. A shorter program, or none,
+// only costs time, since the loop selects again.
 func attach(s *nfnl.Conn, opts *EventOptions) error {
 	for limit := bpfMaxProgramLen; ; limit /= 2 {
 		program, err := opts.program(limit)
@@ -368,11 +387,11 @@ func attach(s *nfnl.Conn, opts *EventOptions) error {
 	}
 }
 
-// fences are the functions that came by EventOptions.Fence and are not called yet.
+// fences are the functions from EventOptions.Fence that were not called yet.
 type fences struct {
 	mu    sync.Mutex
-	asked []func() // since the loop last looked
-	next  []func() // to be called when the queue is found empty
+	asked []func() // received since the loop last looked
+	next  []func() // to call when the queue is found empty
 }
 
 // collect receives functions from ch in the background, and calls wake for each,
@@ -405,8 +424,8 @@ func (f *fences) collect(ch <-chan func(), wake func()) (stop func()) {
 	}
 }
 
-// due reports whether call has something to call. What was asked for until now is
-// part of that.
+// due moves the functions that were asked for to next, and reports whether next
+// has any.
 func (f *fences) due() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -414,7 +433,7 @@ func (f *fences) due() bool {
 	return len(f.next) > 0
 }
 
-// call calls what is due.
+// call calls the functions that are due.
 func (f *fences) call() {
 	for _, fn := range f.next {
 		fn()
@@ -422,10 +441,10 @@ func (f *fences) call() {
 	f.next = nil
 }
 
-// pendingErrors is how many errors that end no worker may wait to be read.
+// pendingErrors is how many errors that end no worker may wait in the channel.
 const pendingErrors = 16
 
-// A worker of Listen.
+// A worker is one goroutine of Listen.
 type worker struct {
 	conn     *Conn
 	receiver *nfnl.Receiver
@@ -459,8 +478,8 @@ func (w *worker) run() {
 	}
 }
 
-// report sends an error that does not end the worker, unless enough of them
-// wait already.
+// report sends an error that does not end the worker. It drops the error if
+// enough of them wait already.
 func (w *worker) report(err error) {
 	if len(w.errors) >= pendingErrors {
 		return
@@ -471,7 +490,7 @@ func (w *worker) report(err error) {
 	}
 }
 
-// message sends the event that m is, and reports whether the worker is to go on.
+// message sends the event in m, and reports whether the worker goes on.
 func (w *worker) message(m nfnl.Message, err error) bool {
 	var ev Event
 	if err == nil {
@@ -481,7 +500,7 @@ func (w *worker) message(m nfnl.Message, err error) bool {
 		w.report(opError("listen", err))
 		return true
 	}
-	// A select of one case is the quick one, and enough mostly.
+	// A select with one case is faster, and enough most of the time.
 	select {
 	case w.events <- ev:
 		return true

@@ -29,7 +29,7 @@ import (
 	"github.com/ti-mo/conntrack/netfilter"
 )
 
-// TestListenGroups asserts that each group brings its events and no other.
+// TestListenGroups asserts that each group brings only its own events.
 func TestListenGroups(t *testing.T) {
 	t.Parallel()
 	type groups = []netfilter.NetlinkGroup
@@ -61,8 +61,9 @@ func TestListenGroups(t *testing.T) {
 			c := dial(t, nstest.New(t))
 			events := listen(t, c, tt.groups)
 
-			// Each round makes one event for each group. The second one's follow
-			// the first one's, so there were no others.
+			// Each round makes one event for each group. The events of the
+			// second round follow those of the first directly, so there were no
+			// others.
 			for _, f := range []conntrack.Flow{
 				newMaster("ftp", unix.IPPROTO_TCP, client4, server4),
 				newMaster("tftp", unix.IPPROTO_UDP, client6, server6),
@@ -87,7 +88,7 @@ func TestListenGroups(t *testing.T) {
 	}
 }
 
-// TestListenEvent asserts what an event tells about its flow.
+// TestListenEvent asserts what an event contains.
 func TestListenEvent(t *testing.T) {
 	t.Parallel()
 	ns := nstest.New(t, nstest.Accounting(), nstest.Timestamps())
@@ -107,8 +108,8 @@ func TestListenEvent(t *testing.T) {
 	f.Status.Value = conntrack.StatusConfirmed | conntrack.StatusSeenReply | conntrack.StatusHelper
 	f.ProtoInfo.TCP = &conntrack.ProtoInfoTCP{State: tcpEstablished}
 	create(t, c, f)
-	// Events have no counters but at the end, no use count, and no time of
-	// beginning but at the end.
+	// Only destroy events have counters and a start time. No event has a use
+	// count.
 	want := with(f, func(f *conntrack.Flow) { f.ID = get(t, c, *f).ID })
 	got := next(conntrack.EventNew)
 	require.False(t, got.Counted())
@@ -138,7 +139,8 @@ func TestListenEvent(t *testing.T) {
 	require.WithinRange(t, got.Timestamp.Stop, got.Timestamp.Start, time.Now())
 }
 
-// TestListenTraffic follows a TCP connection from its first packet to its end.
+// TestListenTraffic asserts the events of a TCP connection from its first
+// packet to its end.
 func TestListenTraffic(t *testing.T) {
 	t.Parallel()
 	ns := nstest.New(t, nstest.Accounting())
@@ -168,13 +170,13 @@ func TestListenTraffic(t *testing.T) {
 	require.GreaterOrEqual(t, ev.Flow.CountersOrig.Packets, uint64(4))
 }
 
-// TestListenSysctl pins what makes the kernel tell of a flow.
+// TestListenSysctl asserts which sysctl makes the kernel send events.
 func TestListenSysctl(t *testing.T) {
 	t.Parallel()
 	const sysctl = "net.netfilter.nf_conntrack_events"
 	ns := nstest.New(t)
 	c := dial(t, ns)
-	ns.Sysctl(sysctl, "1") // and not just for flows made while somebody listens
+	ns.Sysctl(sysctl, "1") // not only for flows created while a program listens
 	create(t, c, newFlow(1))
 	events := listen(t, c, netfilter.GroupsCT)
 	require.NoError(t, c.Delete(newFlow(1)))
@@ -188,13 +190,13 @@ func TestListenSysctl(t *testing.T) {
 	require.Equal(t, newFlow(3).TupleOrig, receive(t, events).Flow.TupleOrig)
 }
 
-// TestListenOrder asserts that one worker keeps the order, and several get
-// everything.
+// TestListenOrder asserts that one worker receives events in order, and several
+// receive all.
 func TestListenOrder(t *testing.T) {
 	t.Parallel()
 	const (
 		n       = 300
-		waiting = 50 // so few that the default buffer holds them
+		waiting = 50 // few enough for the default buffer
 	)
 	for _, workers := range []uint8{1, 4, 255} {
 		ns := nstest.New(t)
@@ -235,12 +237,12 @@ func TestListenTwice(t *testing.T) {
 	errs, err := c.Listen(make(chan conntrack.Event), 1, netfilter.GroupsCTExp)
 	require.ErrorIs(t, err, conntrack.ErrListening)
 	require.Nil(t, errs)
-	// The first one does not mind.
+	// The first listener is not affected.
 	create(t, c, newFlow(1))
 	require.Equal(t, newFlow(1).TupleOrig, receive(t, events).Flow.TupleOrig)
 }
 
-// TestListenAgain asserts that a Listen that failed has left nothing.
+// TestListenAgain asserts that Listen can be called again after it failed.
 func TestListenAgain(t *testing.T) {
 	ns := nstest.New(t)
 	c := dial(t, ns)
@@ -256,8 +258,8 @@ func TestListenAgain(t *testing.T) {
 	require.Equal(t, newFlow(1).TupleOrig, receive(t, events).Flow.TupleOrig)
 }
 
-// TestListenNothing asserts that Listen takes at least one group, and does nothing
-// without.
+// TestListenNothing asserts that Listen needs at least one group, and does
+// nothing without.
 func TestListenNothing(t *testing.T) {
 	c := dial(t, nstest.New(t))
 	for _, groups := range [][]netfilter.NetlinkGroup{nil, {}} {
@@ -290,8 +292,8 @@ func TestListenChannels(t *testing.T) {
 	require.ErrorIs(t, err, unix.EBADF)
 }
 
-// TestListenClose closes Conns that listen, while the workers wait for an event
-// or for a reader, and nobody reads either channel.
+// TestListenClose asserts that Close ends workers that wait for an event or for
+// a reader, even if nobody reads the channels.
 func TestListenClose(t *testing.T) {
 	ns := nstest.New(t)
 	other := dial(t, ns)
@@ -310,7 +312,8 @@ func TestListenClose(t *testing.T) {
 	})
 }
 
-// TestListenOverrun asserts that lost events are told, and that others follow.
+// TestListenOverrun asserts that lost events are reported, and that later
+// events arrive.
 func TestListenOverrun(t *testing.T) {
 	t.Parallel()
 	const n = 2000
@@ -321,7 +324,7 @@ func TestListenOverrun(t *testing.T) {
 	errs, err := listener.Listen(events, 1, netfilter.GroupsCT)
 	require.NoError(t, err)
 
-	// Nobody reads.
+	// Nobody reads the events.
 	for i := range n {
 		create(t, c, newFlow(i))
 	}
@@ -344,7 +347,7 @@ func TestListenOverrun(t *testing.T) {
 		require.NotErrorIs(t, err, fs.ErrClosed)
 	}
 
-	// Nothing is lost any more.
+	// No more events are lost.
 	for i := range 10 {
 		f := newFlow6(i)
 		create(t, c, f)
@@ -354,8 +357,8 @@ func TestListenOverrun(t *testing.T) {
 	require.Empty(t, errs)
 }
 
-// TestListenOverrunQuiet asserts that an overrun is told though no event follows it,
-// however many workers there are.
+// TestListenOverrunQuiet asserts that an overrun is reported even if no event
+// follows it, with any number of workers.
 func TestListenOverrunQuiet(t *testing.T) {
 	t.Parallel()
 	for _, workers := range []uint8{1, 2, 3, 8, 255} {
@@ -386,8 +389,8 @@ func TestListenOverrunQuiet(t *testing.T) {
 	}
 }
 
-// TestListenSettings asserts that options and buffer sizes hold for listeners,
-// those that are there already and those to come.
+// TestListenSettings asserts that options and buffer sizes apply to running and
+// later listeners.
 func TestListenSettings(t *testing.T) {
 	t.Parallel()
 	const n = 500
@@ -425,9 +428,9 @@ func TestListenSettings(t *testing.T) {
 	}
 }
 
-// requireEventsGoOn creates f and asserts that an event of it comes sooner or
-// later: the kernel drops events until all of those that wait have been read.
-// Those of other flows are passed to other.
+// requireEventsGoOn creates f and asserts that one of its events arrives
+// eventually: the kernel drops events until all queued ones have been read.
+// Events of other flows are passed to other.
 func requireEventsGoOn(t testing.TB, c *conntrack.Conn, events <-chan conntrack.Event, f conntrack.Flow, other func(conntrack.Event)) {
 	t.Helper()
 	create(t, c, f)
@@ -445,8 +448,7 @@ func requireEventsGoOn(t testing.TB, c *conntrack.Conn, events <-chan conntrack.
 	require.FailNow(t, "no event")
 }
 
-// TestListenManyOverruns asserts that overruns that nobody reads do not stop the
-// events.
+// TestListenManyOverruns asserts that unread overruns do not stop the events.
 func TestListenManyOverruns(t *testing.T) {
 	t.Parallel()
 	ns := nstest.New(t)
@@ -468,12 +470,12 @@ func TestListenManyOverruns(t *testing.T) {
 	}
 }
 
-// TestListenWithDumps asserts that a Conn that listens serves all else.
+// TestListenWithDumps asserts that a Conn that listens can do everything else.
 func TestListenWithDumps(t *testing.T) {
 	t.Parallel()
 	c := dial(t, nstest.New(t))
 	events := listen(t, c, netfilter.GroupsCT)
-	const n = 30 // so few that the default buffer holds all events
+	const n = 30 // few enough for the default buffer
 	for i := range n {
 		create(t, c, newFlow(i))
 	}
@@ -491,8 +493,8 @@ func TestListenWithDumps(t *testing.T) {
 	require.Equal(t, map[conntrack.EventType]int{conntrack.EventNew: n, conntrack.EventDestroy: n}, counts)
 }
 
-// TestForeign asserts that a message that another program sends has no effect, and
-// is counted.
+// TestForeign asserts that a message from another program is counted but has no
+// effect.
 func TestForeign(t *testing.T) {
 	t.Parallel()
 	ns := nstest.New(t)
@@ -528,7 +530,7 @@ func manyFlows(n int) []conntrack.Flow {
 }
 
 // drops returns how many events the kernel has dropped for all sockets of the
-// namespace: the column Drops of /proc/net/netlink.
+// namespace (column Drops of /proc/net/netlink).
 func drops(t *testing.T, ns *nstest.NS) (n int) {
 	t.Helper()
 	ns.Do(func() error {
@@ -553,9 +555,8 @@ func drops(t *testing.T, ns *nstest.NS) (n int) {
 	return n
 }
 
-// A consumer that stops in the middle of a burst is told of the overrun where
-// the gap is, goes on afterwards, and what it received and what the kernel
-// dropped add up.
+// TestEventsOverrun asserts that a slow consumer learns of an overrun where the
+// gap is, and can continue. The events received and the events dropped add up.
 func TestEventsOverrun(t *testing.T) {
 	t.Parallel()
 	const n = 20_000
@@ -572,14 +573,14 @@ func TestEventsOverrun(t *testing.T) {
 		case err != nil:
 			require.ErrorIs(t, err, conntrack.ErrOverrun)
 			overruns++
-			// What happens from here on is received, and the table shows all
+			// All events from here on are received, and the table shows all
 			// that happened before.
 			table, err := c.Dump(nil)
 			require.NoError(t, err)
 			require.Len(t, table, n+1)
 			create(t, c, lastFlow())
 		case received == 0:
-			// The socket's buffer fills while this loop is busy.
+			// The socket's buffer fills up while this loop is busy.
 			require.NoError(t, c.CreateBatch(flows))
 			received++
 		case ev.Flow.Mark == lastMark:
@@ -596,7 +597,8 @@ func TestEventsOverrun(t *testing.T) {
 	require.Less(t, received, n)
 }
 
-// What was received and what the kernel says it dropped is all that there was.
+// TestEventsAddUp asserts that the events received and the events that the
+// kernel reports as dropped are all events.
 func TestEventsAddUp(t *testing.T) {
 	t.Parallel()
 	const n = 20_000
@@ -616,7 +618,7 @@ func TestEventsAddUp(t *testing.T) {
 		if err != nil {
 			require.ErrorIs(t, err, conntrack.ErrOverrun)
 			if sent < n {
-				send(n / 10) // which overruns the socket again
+				send(n / 10) // overruns the socket again
 				continue
 			}
 			create(t, c, lastFlow())
@@ -635,7 +637,8 @@ func TestEventsAddUp(t *testing.T) {
 	require.Equal(t, n, received+dropped)
 }
 
-// The end of the loop says why it ended.
+// TestEventsReasons asserts that the error at the end of the loop says why it
+// ended.
 func TestEventsReasons(t *testing.T) {
 	t.Parallel()
 	ns := nstest.New(t)
@@ -674,7 +677,7 @@ func TestEventsReasons(t *testing.T) {
 	})
 }
 
-// The loop body may do everything else with the Conn.
+// TestEventsBody asserts that the loop body can use the Conn.
 func TestEventsBody(t *testing.T) {
 	t.Parallel()
 	ns := nstest.New(t)
@@ -697,7 +700,8 @@ func TestEventsBody(t *testing.T) {
 	require.Empty(t, table)
 }
 
-// An Event is the caller's: later ones do not change it.
+// TestEventsAreKept asserts that an Event belongs to the caller: later ones do
+// not change it.
 func TestEventsAreKept(t *testing.T) {
 	t.Parallel()
 	ns := nstest.New(t)
@@ -754,7 +758,7 @@ func TestEventTime(t *testing.T) {
 	require.False(t, times[1].After(time.Now().Add(time.Second)))
 }
 
-// Events of another namespace tell which one it is.
+// TestEventNSID asserts that an event from another namespace carries its id.
 func TestEventNSID(t *testing.T) {
 	t.Parallel()
 	here, there := nstest.New(t), nstest.New(t)
@@ -782,7 +786,8 @@ func TestEventNSID(t *testing.T) {
 	}
 }
 
-// setNSID gives a namespace an id in another one (RTM_NEWNSID, rtnetlink(7)).
+// setNSID assigns id to the namespace of within the namespace in (RTM_NEWNSID,
+// rtnetlink(7)).
 func setNSID(t *testing.T, in, of *nstest.NS, id uint32) {
 	t.Helper()
 	c, err := netlink.Dial(unix.NETLINK_ROUTE, in.Config())
@@ -801,7 +806,7 @@ func setNSID(t *testing.T, in, of *nstest.NS, id uint32) {
 	require.NoError(t, err)
 }
 
-// TestEventPortID asserts that an event tells whose doing it is.
+// TestEventPortID asserts that an event says which socket caused it.
 func TestEventPortID(t *testing.T) {
 	t.Parallel()
 	ns := nstest.New(t)
@@ -818,7 +823,7 @@ func TestEventPortID(t *testing.T) {
 	require.Zero(t, receive(t, events).PortID)
 }
 
-// No groups stand for all events of flows.
+// TestEventsGroups asserts that no groups means all events of flows.
 func TestEventsGroups(t *testing.T) {
 	t.Parallel()
 	c := dial(t, nstest.New(t))
@@ -837,7 +842,7 @@ func TestEventsGroups(t *testing.T) {
 	require.Equal(t, []conntrack.EventType{conntrack.EventNew, conntrack.EventUpdate, conntrack.EventDestroy}, types)
 }
 
-// Joined is not called where joining fails.
+// TestEventsNotJoined asserts that Joined is not called if joining fails.
 func TestEventsNotJoined(t *testing.T) {
 	t.Parallel()
 	c := dial(t, nstest.New(t))
@@ -847,13 +852,14 @@ func TestEventsNotJoined(t *testing.T) {
 	}
 }
 
-// Drained is called when all that is queued was passed, and not in between.
+// TestEventsDrained asserts that Drained is called after all queued events were
+// passed, and not before.
 func TestEventsDrained(t *testing.T) {
 	t.Parallel()
 	const n = 200
 	tests := []struct {
 		name   string
-		joined int // flows that are created before the loop begins
+		joined int // flows created before the loop starts
 	}{
 		{"nothing queued", 0},
 		{"one queued", 1},
@@ -870,7 +876,7 @@ func TestEventsDrained(t *testing.T) {
 				require.NoError(t, c.CreateBatch(manyFlows(created + n)[created:]))
 				created += n
 			}
-			var drained []int // what was passed before
+			var drained []int // number of events passed before each call
 			for _, err := range c.Events(ctx, nil, &conntrack.EventOptions{
 				Joined: func() { add(tt.joined) },
 				Drained: func() {
@@ -895,8 +901,8 @@ func TestEventsDrained(t *testing.T) {
 	}
 }
 
-// A function sent to Fence is called when all that happened before has been passed,
-// whether the loop waits for events or has many to pass.
+// TestEventsFence asserts that a function sent to Fence is called after all
+// earlier events were passed, whether the loop is waiting or busy.
 func TestEventsFence(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -933,7 +939,7 @@ func TestEventsFence(t *testing.T) {
 		require.Equal(t, created, ask())
 	}
 
-	// Nothing has to ask again for those that come together.
+	// Functions that arrive together need no further request to the kernel.
 	answers := make(chan int, 3)
 	for range 3 {
 		fence <- func() { answers <- passed }
@@ -947,7 +953,8 @@ func TestEventsFence(t *testing.T) {
 	within(t, loop.Wait)
 }
 
-// While events go on coming, Fence does not wait for their end.
+// TestEventsFenceBusy asserts that Fence does not wait for a stream of events
+// to end.
 func TestEventsFenceBusy(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -955,7 +962,7 @@ func TestEventsFenceBusy(t *testing.T) {
 	c := dial(t, ns)
 	fence, joined := make(chan func()), make(chan struct{})
 	var others sync.WaitGroup
-	var passed atomic.Uint32 // the last mark
+	var passed atomic.Uint32 // the last mark passed
 	others.Go(func() {
 		for ev, err := range c.Events(ctx, nil, &conntrack.EventOptions{
 			Joined: func() { close(joined) }, Fence: fence, Reuse: true,
@@ -987,7 +994,8 @@ func TestEventsFenceBusy(t *testing.T) {
 	within(t, others.Wait)
 }
 
-// The end of a loop leaves what was sent to Fence behind.
+// TestEventsFenceEnds asserts that functions are left in Fence when the loop
+// ends.
 func TestEventsFenceEnds(t *testing.T) {
 	ns := nstest.New(t)
 	leaksNothing(t, func() {
@@ -1014,7 +1022,7 @@ func TestEventsFenceEnds(t *testing.T) {
 	})
 }
 
-// With Reuse the Flow is overwritten, and a copy of it is not.
+// TestEventsReuse asserts that Reuse overwrites the Flow, but not a copy of it.
 func TestEventsReuse(t *testing.T) {
 	t.Parallel()
 	const n = 200
@@ -1054,7 +1062,8 @@ func TestEventsReuse(t *testing.T) {
 	}
 }
 
-// With Reliable each destroy arrives, however small the buffer and slow the loop.
+// TestEventsReliable asserts that with Reliable, every destroy event arrives,
+// even with a small buffer and a slow loop.
 func TestEventsReliable(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -1085,7 +1094,7 @@ func TestEventsReliable(t *testing.T) {
 					continue
 				}
 				if read++; read%100 == 0 {
-					time.Sleep(time.Millisecond) // slower than the flows went
+					time.Sleep(time.Millisecond) // slower than the events come
 				}
 				if ev.Type == conntrack.EventDestroy {
 					ended[ev.Flow.TupleOrig]++
@@ -1102,7 +1111,8 @@ func TestEventsReliable(t *testing.T) {
 	}
 }
 
-// With Reliable, the next event of a flow whose beginning was lost tells of it.
+// TestEventsReliableNew asserts that with Reliable, a flow whose new event was
+// lost is reported by its next event.
 func TestEventsReliableNew(t *testing.T) {
 	t.Parallel()
 	const n = 1000

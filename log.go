@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// LogValue returns what a log should say of f, as a group of attributes. They are
-// among those of [Flow.MarshalJSON], with the same names and values:
+// LogValue returns f as a group of attributes for a log. They are a selection
+// of the fields of [Flow.MarshalJSON], with the same names and values:
 //
 //	id, status, timeout, start, stop
 //	tcp.state, sctp.state, dccp.state
@@ -15,7 +15,7 @@ import (
 //	reply.zone, if it is not that of orig; all of reply's tuple, if it is not orig reversed
 //	zone, mark, helper
 //
-// What is zero is left out, as there. A nil *Flow has none: package slog logs that
+// Zero values are left out as in JSON. For a nil *Flow, package slog logs that
 // LogValue panicked, and goes on.
 func (f Flow) LogValue() slog.Value {
 	var a logAttrs
@@ -46,7 +46,8 @@ func (f Flow) LogValue() slog.Value {
 	return slog.GroupValue(a...)
 }
 
-// logReply returns what the original direction does not tell of the other one.
+// logReply returns the attributes of the reply direction that the original one
+// does not imply.
 func (f *Flow) logReply() (a logAttrs) {
 	implied := f.TupleOrig.Reverse()
 	implied.Zone = f.TupleReply.Zone
@@ -59,8 +60,8 @@ func (f *Flow) logReply() (a logAttrs) {
 	return a
 }
 
-// LogValue returns what a log should say of ex, as a group of attributes. They are
-// among those of [Expect.MarshalJSON], with the same names and values:
+// LogValue returns ex as a group of attributes for a log. They are a selection
+// of the fields of [Expect.MarshalJSON], with the same names and values:
 //
 //	id, timeout, master, tuple, zone, helper, flags
 func (ex Expect) LogValue() slog.Value {
@@ -99,7 +100,7 @@ func (t *Tuple) logAttrs() (a logAttrs) {
 	return a
 }
 
-// logAttrs are attributes. Its methods, but for counter, add what is not zero.
+// logAttrs are attributes. Its methods leave out what is zero, except counter.
 type logAttrs []slog.Attr
 
 func logState[T named](state T) logAttrs { return logAttrs{slog.Any("state", logName(state))} }
@@ -112,7 +113,7 @@ func logName[T named](v T) any {
 	return uint64(v)
 }
 
-// logFlags returns the list of flags as JSON has it.
+// logFlags returns the list of flags that JSON has.
 func logFlags[T named](flags T) (list []any) {
 	for rest := flags; rest != 0; rest &= rest - 1 {
 		list = append(list, logName(rest&-rest))

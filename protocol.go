@@ -7,12 +7,11 @@ import (
 	"strings"
 )
 
-// The constants below have no type, since the fields that hold them are plain
-// integers: they can be assigned to and compared with these as they are. Their
-// names come by conversion: Protocol(t.Proto.Protocol).String().
+// The constants below have no type, so that they can be assigned to and
+// compared with the fields that hold them, which are plain integers. Conversion
+// gives their names: Protocol(t.Proto.Protocol).String().
 
-// IP protocol numbers: those that connection tracking knows more of than the
-// addresses.
+// The IP protocols that connection tracking knows by more than their addresses.
 const (
 	ProtocolICMP    = 1
 	ProtocolTCP     = 6
@@ -24,7 +23,7 @@ const (
 	ProtocolUDPLite = 136
 )
 
-// A Protocol is an IP protocol number (IANA, Protocol Numbers).
+// A Protocol is an IP protocol number, as assigned by IANA.
 type Protocol uint8
 
 // protocolNames are the names that v0.5.0 printed.
@@ -42,16 +41,17 @@ var protocolNames = []string{
 	ProtocolUDPLite: "udplite",
 }
 
-// String returns the name, such as tcp, or the number if there is none.
+// String returns the name of the protocol, such as tcp, or its number if it has
+// no name.
 func (p Protocol) String() string { return nameOrNumber(p) }
 
 func (p Protocol) name() string { return nameIn(protocolNames, p) }
 
-// MarshalText returns the text of String.
+// MarshalText returns the text of [Protocol.String].
 func (p Protocol) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
 
-// UnmarshalText sets p to the protocol with that name, in any case, or number. It
-// takes icmpv6 for ipv6-icmp.
+// UnmarshalText sets p to the protocol with that name, in any case, or number.
+// Besides ipv6-icmp it takes icmpv6.
 func (p *Protocol) UnmarshalText(text []byte) error {
 	if equalFold("icmpv6", string(text)) {
 		*p = ProtocolICMPv6
@@ -60,7 +60,7 @@ func (p *Protocol) UnmarshalText(text []byte) error {
 	return parseName(p, "protocol", protocolNames, text)
 }
 
-// The states of a TCP connection (enum tcp_conntrack,
+// The states of a TCP connection (enum tcp_conntrack of
 // linux/netfilter/nf_conntrack_tcp.h).
 const (
 	TCPStateNone        = iota // TCP_CONNTRACK_NONE
@@ -72,13 +72,14 @@ const (
 	TCPStateLastAck            // TCP_CONNTRACK_LAST_ACK
 	TCPStateTimeWait           // TCP_CONNTRACK_TIME_WAIT
 	TCPStateClose              // TCP_CONNTRACK_CLOSE
-	// TCPStateSynSent2: SYNs were seen in both directions. It is
-	// TCP_CONNTRACK_SYN_SENT2, which took the place of TCP_CONNTRACK_LISTEN in
-	// Linux 2.6.31.
+	// TCPStateSynSent2 means that SYNs were seen in both directions
+	// (TCP_CONNTRACK_SYN_SENT2). It replaced TCP_CONNTRACK_LISTEN in Linux
+	// 2.6.31.
 	TCPStateSynSent2
 )
 
-// A TCPState is the state of a TCP connection, as in ProtoInfoTCP.State.
+// A TCPState is the state of a TCP connection. Convert ProtoInfoTCP.State to it
+// for its name.
 type TCPState uint8
 
 var tcpStateNames = []string{
@@ -94,17 +95,17 @@ var tcpStateNames = []string{
 	TCPStateSynSent2:    "SYN_SENT2",
 }
 
-// String returns the kernel's name of the state, such as ESTABLISHED, or the
-// number where there is none.
+// String returns the kernel's name of the state, such as ESTABLISHED, or its
+// number if it has no name.
 func (s TCPState) String() string { return nameOrNumber(s) }
 
 func (s TCPState) name() string { return nameIn(tcpStateNames, s) }
 
-// MarshalText returns the text of String.
+// MarshalText returns the text of [TCPState.String].
 func (s TCPState) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // UnmarshalText sets s to the state with that name, in any case, or number. It
-// takes LISTEN, which was there before SYN_SENT2, for that one.
+// takes LISTEN, the former name of the same number, for SYN_SENT2.
 func (s *TCPState) UnmarshalText(text []byte) error {
 	if equalFold("LISTEN", string(text)) {
 		*s = TCPStateSynSent2
@@ -113,8 +114,9 @@ func (s *TCPState) UnmarshalText(text []byte) error {
 	return parseName(s, "TCP state", tcpStateNames, text)
 }
 
-// The flags of one direction of a TCP connection that programs have a use for
-// (IP_CT_TCP_FLAG_*, linux/netfilter/nf_conntrack_tcp.h).
+// Flags of one direction of a TCP connection (IP_CT_TCP_FLAG_* of
+// linux/netfilter/nf_conntrack_tcp.h): those that a program may want to see or
+// set.
 const (
 	TCPFlagWindowScale = 0x01 // IP_CT_TCP_FLAG_WINDOW_SCALE
 	TCPFlagSACKPerm    = 0x02 // IP_CT_TCP_FLAG_SACK_PERM
@@ -122,7 +124,7 @@ const (
 	TCPFlagBeLiberal   = 0x08 // IP_CT_TCP_FLAG_BE_LIBERAL
 )
 
-// A tcpFlag is one of these flags.
+// A tcpFlag is one of these flags, or one of those that have no constant here.
 type tcpFlag uint8
 
 var tcpFlagNames = []string{
@@ -142,12 +144,12 @@ func (f *tcpFlag) UnmarshalText(text []byte) error {
 	return parseFlags(f, "TCP flag", tcpFlagNames, text)
 }
 
-// TCPFlags returns a value for ProtoInfoTCP.OriginalFlags or ReplyFlags, with
-// which an Update or a Create sets the flags in mask to those in flags and leaves
-// the others.
+// TCPFlags returns a value for OriginalFlags or ReplyFlags of [ProtoInfoTCP]
+// that sets the flags in mask to those in flags and leaves the others as they
+// are.
 func TCPFlags(flags, mask uint8) uint16 { return uint16(flags)<<8 | uint16(mask) }
 
-// The states of an SCTP association (enum sctp_conntrack,
+// The states of an SCTP association (enum sctp_conntrack of
 // linux/netfilter/nf_conntrack_sctp.h).
 const (
 	SCTPStateNone            = iota // SCTP_CONNTRACK_NONE
@@ -162,7 +164,8 @@ const (
 	SCTPStateHeartbeatAcked         // SCTP_CONNTRACK_HEARTBEAT_ACKED (Linux 4.2 to 6.2)
 )
 
-// An SCTPState is the state of an SCTP association, as in ProtoInfoSCTP.State.
+// An SCTPState is the state of an SCTP association. Convert ProtoInfoSCTP.State
+// to it for its name.
 type SCTPState uint8
 
 var sctpStateNames = []string{
@@ -178,13 +181,13 @@ var sctpStateNames = []string{
 	SCTPStateHeartbeatAcked:  "HEARTBEAT_ACKED",
 }
 
-// String returns the kernel's name of the state, such as ESTABLISHED, or the
-// number where there is none.
+// String returns the kernel's name of the state, such as ESTABLISHED, or its
+// number if it has no name.
 func (s SCTPState) String() string { return nameOrNumber(s) }
 
 func (s SCTPState) name() string { return nameIn(sctpStateNames, s) }
 
-// MarshalText returns the text of String.
+// MarshalText returns the text of [SCTPState.String].
 func (s SCTPState) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // UnmarshalText sets s to the state with that name, in any case, or number.
@@ -192,8 +195,8 @@ func (s *SCTPState) UnmarshalText(text []byte) error {
 	return parseName(s, "SCTP state", sctpStateNames, text)
 }
 
-// A dccpState is the state of a DCCP connection, as in ProtoInfoDCCP.State (enum
-// ct_dccp_states, linux/netfilter/nf_conntrack_dccp.h).
+// A dccpState is the state of a DCCP connection, as in ProtoInfoDCCP.State
+// (enum ct_dccp_states of linux/netfilter/nf_conntrack_dccp.h).
 type dccpState uint8
 
 var dccpStateNames = []string{
@@ -215,7 +218,7 @@ func (s *dccpState) UnmarshalText(text []byte) error {
 	return parseName(s, "DCCP state", dccpStateNames, text)
 }
 
-// A dccpRole is one of the two ends of a DCCP connection, as in
+// A dccpRole is the role of the original direction's source, as in
 // ProtoInfoDCCP.Role (enum ct_dccp_roles).
 type dccpRole uint8
 
@@ -235,12 +238,12 @@ func nameIn[T ~uint8](names []string, v T) string {
 	return ""
 }
 
-// nameOrNumber returns the name of v, or the number if it has none.
+// nameOrNumber returns the name of v, or its number if it has none.
 func nameOrNumber[T named](v T) string {
 	return cmp.Or(v.name(), strconv.Itoa(int(v)))
 }
 
-// parseName sets v to the value with that name, or number.
+// parseName sets v to the value with that name or number.
 func parseName[T ~uint8](v *T, kind string, names []string, text []byte) error {
 	s := string(text)
 	for i, name := range names {
@@ -257,7 +260,7 @@ func parseName[T ~uint8](v *T, kind string, names []string, text []byte) error {
 	return nil
 }
 
-// parseNumber reads a number, which is hexadecimal after 0x.
+// parseNumber reads a number: a hexadecimal one if it begins with 0x.
 func parseNumber(s string, bits int) (uint64, error) {
 	if digits, hex := strings.CutPrefix(strings.ToLower(s), "0x"); hex {
 		return strconv.ParseUint(digits, 16, bits)
@@ -265,6 +268,6 @@ func parseNumber(s string, bits int) (uint64, error) {
 	return strconv.ParseUint(s, 10, bits)
 }
 
-// equalFold reports whether s is name in any case. Names are ASCII: what only
-// folds to it is another name.
+// equalFold reports whether s is name in any case. Names are ASCII, so other
+// letters that fold to ASCII must not match.
 func equalFold(name, s string) bool { return len(name) == len(s) && strings.EqualFold(name, s) }

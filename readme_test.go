@@ -19,8 +19,8 @@ import (
 	"github.com/ti-mo/conntrack/internal/nstest"
 )
 
-// The flows that the programs of README.md find: a TCP connection that is
-// translated, and a question to a name server.
+// These flows are found by the programs in README.md: a translated TCP
+// connection and a question to a name server.
 var (
 	readmeClient = netip.MustParseAddrPort("127.0.0.1:40000")
 	readmeDialed = netip.MustParseAddrPort("127.0.0.1:80")
@@ -28,11 +28,11 @@ var (
 	readmeDNS    = netip.MustParseAddrPort("127.0.0.1:53")
 )
 
-// readmePrograms says of each Go block of README.md what it prints.
+// readmePrograms are the Go blocks of README.md, with their output.
 var readmePrograms = []struct {
 	name    string
 	prints  string // a regular expression
-	forever bool   // it is interrupted when it has printed that
+	forever bool   // interrupted once it has printed that
 }{
 	{name: "first program", prints: `tcp.*127\.0\.0\.1(.*\n)*.*udp|udp.*127\.0\.0\.1(.*\n)*.*tcp`},
 	{name: "read", prints: `^127\.0\.0\.1:40000 asked 127\.0\.0\.1:53 and got [1-9]\d* bytes\n$`},
@@ -42,15 +42,15 @@ var readmePrograms = []struct {
 		`127\.0\.0\.1:40000 dialed 127\.0\.0\.1:80 and reached 127\.0\.0\.1:8080\n$`},
 }
 
-// TestReadme runs each Go block of README.md, in a module that was made with the
-// commands of README.md and has nothing else. As README.md tells the reader, all
-// blocks but the first take the place of the first one's loop.
+// TestReadme asserts that each Go block of README.md works. It creates a module
+// with the commands in README.md and nothing else. All blocks but the first
+// replace the loop of the first one, as README.md tells the reader.
 func TestReadme(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs the go command")
 	}
-	// Only a test binary that was carried elsewhere can fail here: go test has
-	// just built the same package.
+	// This can only fail in a test binary that was copied to another machine:
+	// go test has just built the package.
 	if out, err := exec.Command("go", "build", ".").CombinedOutput(); err != nil {
 		t.Skipf("no go command that can build here: %v\n%s", err, out)
 	}
@@ -71,7 +71,7 @@ func TestReadme(t *testing.T) {
 	}
 }
 
-// blocks returns the code blocks of a language.
+// blocks returns the code blocks in the given language.
 func blocks(markdown, language string) (texts []string) {
 	re := regexp.MustCompile("(?ms)^```" + language + "\n(.*?)^```$")
 	for _, match := range re.FindAllStringSubmatch(markdown, -1) {
@@ -80,7 +80,7 @@ func blocks(markdown, language string) (texts []string) {
 	return texts
 }
 
-// newModule makes a module with a program, beside a checkout, and runs the
+// newModule creates a module with a program beside a checkout. It runs the
 // commands of README.md that get the library.
 func newModule(t *testing.T, program, readme string) (dir string) {
 	t.Helper()
@@ -91,7 +91,7 @@ func newModule(t *testing.T, program, readme string) (dir string) {
 	dir = filepath.Join(parent, "program")
 	require.NoError(t, os.Mkdir(dir, 0o700))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "main.go"), []byte(program), 0o600))
-	sums, err := os.ReadFile("go.sum") // which need the network otherwise
+	sums, err := os.ReadFile("go.sum") // avoids the network
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "go.sum"), sums, 0o600))
 
@@ -105,8 +105,8 @@ func newModule(t *testing.T, program, readme string) (dir string) {
 	return dir
 }
 
-// inPlaceOfLoop returns the program with other code in place of its loop, and
-// imports for that.
+// inPlaceOfLoop returns the program with its loop replaced by code, and the
+// imports that code needs.
 func inPlaceOfLoop(t *testing.T, program, code string) string {
 	t.Helper()
 	loop := regexp.MustCompile(`(?ms)^\tfor .*^\t}\n`)
@@ -123,7 +123,7 @@ func inPlaceOfLoop(t *testing.T, program, code string) string {
 		ReplaceAllLiteralString(program, "import (\n"+strings.Join(imports, "\n")+"\n)")
 }
 
-// build returns the path of the program.
+// build builds a program and returns its path.
 func build(t *testing.T, module, source string) string {
 	t.Helper()
 	require.NoError(t, os.WriteFile(filepath.Join(module, "main.go"), []byte(source), 0o600))
@@ -155,6 +155,10 @@ func runReadme(t *testing.T, binary, prints string, forever bool) {
 		p.AwaitStdout(prints)
 		p.Interrupt()
 		require.Equal(t, -1, p.Exit(), "it ended by itself")
+
+		p = ns.Start(nstest.Unprivileged(exec.Command(binary)))
+		require.Equal(t, 1, p.Exit())
+		require.Contains(t, p.Stderr(), "CAP_NET_ADMIN")
 		return
 	}
 	require.Zero(t, p.Exit(), p.Stderr())

@@ -10,13 +10,14 @@ import (
 	"github.com/ti-mo/conntrack/internal/nfnl"
 )
 
-// A request is what one request needs, kept for the next.
+// A request holds the memory that one request needs, to be used again.
 type request struct {
 	enc  nfnl.Encoder
 	flow Flow
 	slab slab
 
-	// decodeFlow as a func value, made once: making it allocates.
+	// onFlow is decodeFlow as a func value, made once because making it
+	// allocates.
 	onFlow func(nfnl.Message) error
 }
 
@@ -39,18 +40,18 @@ func (r *request) decodeFlow(m nfnl.Message) error {
 	return r.flow.unmarshal(m.Attributes, &r.slab)
 }
 
-// A key is a way to have the kernel look a flow up.
+// A key is a way to make the kernel look up a flow.
 type key uint8
 
 const (
-	// looseKey is one tuple, the original one if there are both. The kernel finds
-	// whatever flow has it in either direction.
+	// looseKey is one tuple, the original one if there are both. The kernel
+	// finds the flow that has it in either direction.
 	looseKey key = iota
-	// exactKey is a tuple in the direction that the flow has it in.
+	// exactKey is a tuple together with its direction in the flow.
 	exactKey
 )
 
-// key returns the key to begin with.
+// key returns the key to try first.
 func (f *Flow) key() key {
 	if f.hasBothTuples() {
 		return exactKey
@@ -58,15 +59,15 @@ func (f *Flow) key() key {
 	return looseKey
 }
 
-// next returns what else to look f up by after k has led to err, if there is
-// something.
+// next returns the key to try after k has led to err. ok is false if none is
+// left.
 func (k key) next(f *Flow, err error) (key, bool) {
 	if k == looseKey || err == nil {
 		return k, false
 	}
-	// The caller may have the directions the wrong way round, but not where f came
-	// from the kernel. With a zone for both directions, exactKey may have found
-	// another flow.
+	// The caller may have the directions the wrong way round, but not if f came
+	// from the kernel. If a zone is that of both directions, exactKey may have
+	// found another flow.
 	missed := errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errReplaced) || errors.Is(err, errHidden)
 	if missed && (f.ID == 0 || f.Zone != 0) {
 		return looseKey, true
@@ -75,19 +76,20 @@ func (k key) next(f *Flow, err error) (key, bool) {
 	return looseKey, errors.Is(err, errors.ErrUnsupported)
 }
 
-// unusedZone is a zone that no flow is taken to be in.
+// unusedZone is a zone that no flow is expected to be in.
 const unusedZone = 0xfffe
 
 // marshal appends what the kernel finds f by.
 //
-// The kernel looks a tuple up among those of both directions. A zone that holds
-// for one direction leaves the other one in the default zone. So where zones
-// differ by direction, the original tuple of a flow may be the reply tuple of
-// another one. If the original direction is in the default zone, asking for it in
-// a zone that holds for replies alone, where nobody is, leaves the original
-// direction to be found; and the other way round. If both directions are in one
-// zone, nothing is certain, but asking in the zone of the original direction alone
-// leaves the replies of the default zone, where recent kernels look last.
+// The kernel looks a tuple up among those of both directions, and a zone of one
+// direction leaves the other direction in the default zone. So if zones differ
+// by direction, the original tuple of a flow may be the reply tuple of another
+// one. If the original direction is in the default zone, the exact key is that
+// tuple given as the reply direction of unusedZone: nothing matches it as a
+// reply, so the kernel finds the original direction. The reply direction works
+// the same way. If both directions are in one zone, no key is certain. The
+// tuple in the zone of the original direction alone excludes at least the
+// replies in the default zone, which recent kernels look at last.
 func (k key) marshal(e *nfnl.Encoder, f *Flow) {
 	orig, reply := &f.TupleOrig, &f.TupleReply
 	switch {
@@ -106,16 +108,17 @@ func (k key) marshal(e *nfnl.Encoder, f *Flow) {
 	}
 }
 
-// marshalIn appends t as an attribute of the given type, in another zone.
+// marshalIn appends t, moved to another zone, as an attribute of the given
+// type.
 func (t *Tuple) marshalIn(e *nfnl.Encoder, typ, zone uint16) {
 	moved := *t
 	moved.Zone = zone
 	moved.marshal(e, typ)
 }
 
-// check returns an error if got, which the kernel found for f, is not f: if f came
-// from the kernel, and differs from got in what tells flows apart. It is errReplaced
-// if got has the place of f.
+// check returns an error if got, which the kernel found for f, is another flow.
+// It can tell only if f came from the kernel. The error is errReplaced if got
+// has taken the place of f.
 func (f *Flow) check(got *Flow) error {
 	start := f.Timestamp.Start
 	switch {
@@ -127,7 +130,8 @@ func (f *Flow) check(got *Flow) error {
 	return errHidden
 }
 
-// orSuccessor returns err unless it is errReplaced, for what does not mind.
+// orSuccessor returns err, or nil if err is errReplaced, for operations that a
+// successor will do for.
 func orSuccessor(err error) error {
 	if errors.Is(err, errReplaced) {
 		return nil
@@ -135,67 +139,73 @@ func orSuccessor(err error) error {
 	return err
 }
 
-// Create adds a flow to the table. It needs a timeout and both tuples; with NAT, the
-// original one is enough. If there is a flow that has one of the tuples, or
-// if what the flow is to be translated into is taken, the error satisfies
-// errors.Is(err, unix.EEXIST).
+// Create adds a flow to the table. It needs a timeout and both tuples; with
+// NAT, the original tuple is enough. If a flow has one of the tuples already,
+// or another flow uses what this one is to be translated into, the error
+// satisfies errors.Is(err, unix.EEXIST).
 //
-// With NAT the flow's packets are translated, and so they are if Status has
-// [StatusSrcNAT] or [StatusDstNAT]: then into what TupleReply says. So a flow that
-// came from [Conn.Dump] can be put back, but for its counters, times and security
-// context. Its master must be there before it.
+// The flow is translated if NAT is set. It is also translated if [Flow.Status]
+// has [StatusSrcNAT] or [StatusDstNAT], into what TupleReply says. So a flow
+// from [Conn.Dump] can be put back, except for its counters, times and security
+// context. If it has a master, add that one first.
 //
-// If there is no room for Labels, the flow is there without them, and the error
-// satisfies errors.Is(err, unix.ENOSPC): see [Flow]. A flow with Labels or with
-// Helper.Info takes two requests or three.
+// Labels need room: see [Flow.Labels]. If there is none, the flow is added
+// without labels, and the error satisfies errors.Is(err, unix.ENOSPC). A flow
+// with Labels or Helper.Info takes two or three requests.
 func (c *Conn) Create(f Flow) error { return c.do(opCreate, &f) }
 
-// CreateOrUpdate adds a flow as [Conn.Create] does. If there is one with its
-// original tuple, it changes that one as [Conn.Update] does, in a second request:
-// what only a new flow can get, its NAT and its master, stays as it is, and so do
-// the flags of Status that come from these. If another flow has the reply tuple,
-// the error satisfies errors.Is(err, unix.EEXIST).
+// CreateOrUpdate adds a flow as [Conn.Create] does or, if a flow with its
+// original tuple exists, changes that flow as [Conn.Update] does, with a second
+// request. Some things only a new flow can get: an existing flow keeps its NAT,
+// its master, and the flags of [Flow.Status] that come from these. If another
+// flow has the reply tuple, the error satisfies errors.Is(err, unix.EEXIST).
 func (c *Conn) CreateOrUpdate(f Flow) error { return c.do(opPut, &f) }
 
-// Get returns the flow with the tuples and the zone of f. One tuple is enough: then
-// it is the flow that has this tuple in either direction. If there is none, the error
-// satisfies errors.Is(err, unix.ENOENT).
+// Get returns the flow with the tuples and the zone of f. One tuple is enough:
+// Get then returns the flow that has it in either direction. If no such flow
+// exists, the error satisfies errors.Is(err, unix.ENOENT).
 //
-// The flow may be a later one than f: compare the IDs and, since they mostly are the
-// same (see [Flow]), Timestamp.Start.
+// If f came from the kernel, the result may be a later flow with the same
+// tuples. Compare Timestamp.Start to find out: the ID is usually the same, as
+// [Flow.ID] explains.
 func (c *Conn) Get(f Flow) (Flow, error) {
 	flow, _, err := c.find(&f, f.key())
 	return flow, flowError(opGet, &f, orSuccessor(err))
 }
 
-// Update changes the flow with the tuples and the zone of f, of which one tuple is
-// enough: it sets those fields that are not zero in f. TupleMaster and NAT must be
-// empty, since the kernel changes neither. The ID is not compared.
+// Update changes the flow with the tuples and the zone of f: it sets all other
+// fields of f that are not zero. One tuple is enough. TupleMaster and NAT must
+// be empty, since the kernel changes neither. The ID is not compared. If no
+// such flow exists, the error satisfies errors.Is(err, unix.ENOENT).
 //
-// A flow from [Conn.Get] or [Conn.Dump], changed and given to Update, carries more
-// than the change: it puts timeout, status and state back to what they were, or
-// fails with EBUSY if the flow has got more flags meanwhile. Give Update the tuples,
-// the zone and the change:
+// Give Update the tuples, the zone and the change, and not a whole flow from
+// [Conn.Get] or [Conn.Dump]. A whole flow would set timeout, status and state
+// back to what they were, or fail with EBUSY if the flow has gained flags
+// since. For example:
 //
 //	Flow{TupleOrig: f.TupleOrig, TupleReply: f.TupleReply, Zone: f.Zone, Mark: 5}
 //
-// If Status is not zero, it must hold [StatusExpected], [StatusSeenReply] and
-// [StatusAssured] where the flow has them, or the kernel answers EBUSY. It ignores
-// changes of the flags about NAT, sequence numbers, the helper and offloading.
+// A [Flow.Status] other than zero must hold [StatusExpected], [StatusSeenReply]
+// and [StatusAssured] if the flow has them, or the kernel answers EBUSY. The
+// kernel ignores changes of the flags about NAT, sequence numbers, the helper
+// and offloading.
 //
 // The kernel changes helper, timeout, status, protocol state, mark, sequence
-// adjustment, SYN proxy and labels, in this order, and stops at the first that it
-// refuses: an update that returns an error may have been carried out in part.
+// adjustment, SYN proxy and labels, in this order, and stops at the first that
+// it refuses. So an update that returns an error may have changed part of the
+// flow.
 func (c *Conn) Update(f Flow) error { return c.do(opUpdate, &f) }
 
-// Delete removes the flow with the tuples and the zone of f. One tuple is enough:
-// then it removes the flow that has this tuple in either direction. If f.ID is not
-// 0, as in a Flow that came from the kernel, the flow must have that ID. That
-// hardly protects a flow that took the place of f: see [Flow]. If there is no such
-// flow, the error satisfies errors.Is(err, unix.ENOENT).
+// Delete removes the flow with the tuples and the zone of f. One tuple is
+// enough: Delete then removes the flow that has it in either direction. If no
+// such flow exists, the error satisfies errors.Is(err, unix.ENOENT).
+//
+// If f.ID is not 0, as in a [Flow] from the kernel, only a flow with that ID is
+// removed. This hardly protects a later flow with the same tuples, as [Flow.ID]
+// explains.
 func (c *Conn) Delete(f Flow) error { return c.do(opDelete, &f) }
 
-// An op is what is done with one flow.
+// An op is an operation on one flow.
 type op uint8
 
 const (
@@ -205,7 +215,7 @@ const (
 	opUpdate
 	opDelete
 	opExpects
-	// opChange is the part of opPut that changes the flow that is there already.
+	// opChange is the second part of opPut: it changes the flow that exists.
 	opChange
 )
 
@@ -222,13 +232,14 @@ var opNames = [...]string{
 // adds reports whether o may add a flow to the table.
 func (o op) adds() bool { return o == opCreate || o == opPut }
 
-// An attempt is a request that carries out an operation. Another one may follow it.
+// An attempt is one request of an operation. Others may follow it.
 type attempt struct {
 	op  op
 	key key
 }
 
-// next returns what to try on f after a has led to err, if there is something.
+// next returns the attempt to make on f after a has led to err. ok is false if
+// none is left.
 func (a attempt) next(f *Flow, err error) (attempt, bool) {
 	switch {
 	case a.op == opPut && errors.Is(err, fs.ErrExist):
@@ -284,9 +295,9 @@ func (a attempt) append(e *nfnl.Encoder, f *Flow, flags netlink.HeaderFlags) err
 	return nil
 }
 
-// outcome returns the error of what was attempted twice. A flow that exists but
-// cannot be changed has the reply tuple, not the original one: then the first error
-// says more.
+// outcome returns the error of an operation that took two attempts. If a flow
+// exists but cannot be found for the change, it has the reply tuple and not the
+// original one: the first error says more.
 func outcome(first, err error) error {
 	if errors.Is(first, fs.ErrExist) && errors.Is(err, fs.ErrNotExist) {
 		return first
@@ -322,8 +333,8 @@ func (c *Conn) change(o op, f *Flow) error {
 	}
 }
 
-// needsLook reports whether f is to be looked for before o is attempted: no key is
-// certain to find it, and the kernel does not compare the ID.
+// needsLook reports whether to look f up before o: no key is certain to find
+// it, and the kernel does not compare the ID.
 func (o op) needsLook(f *Flow) bool { return o == opUpdate && f.ID != 0 && f.Zone != 0 }
 
 func (c *Conn) attempt(a attempt, f *Flow) error {
@@ -335,12 +346,12 @@ func (c *Conn) attempt(a attempt, f *Flow) error {
 	return c.sockets.request.Do(&r.enc, nil)
 }
 
-// incomplete reports whether f has what the kernel may leave out of a new flow
-// without a word.
+// incomplete reports whether f has fields that the kernel may leave out of a
+// new flow without an error.
 func (f *Flow) incomplete() bool { return len(f.Labels) > 0 || len(f.Helper.Info) > 0 }
 
-// complete gives f, which was added, what the kernel leaves out of a new flow
-// without a word. A flow that has gone since needs nothing.
+// complete gives f, which was added, the fields that the kernel left out. A
+// flow that has gone since needs none.
 func (c *Conn) complete(f *Flow) error {
 	err := c.completeHelper(f)
 	if err == nil && f.labelled() {
@@ -357,8 +368,8 @@ func (f *Flow) added() Flow {
 	return Flow{TupleOrig: f.TupleOrig, TupleReply: f.TupleReply, Zone: f.Zone}
 }
 
-// completeHelper sets what is private to a new flow's helper: the kernel does so
-// only once the flow has the helper.
+// completeHelper sets Helper.Info of f. The kernel takes it only once the flow
+// has the helper.
 func (c *Conn) completeHelper(f *Flow) error {
 	if len(f.Helper.Info) == 0 {
 		return nil
@@ -368,29 +379,29 @@ func (c *Conn) completeHelper(f *Flow) error {
 	return c.change(opUpdate, &update)
 }
 
-// ensureLabels returns an error if f did not get its labels since there is no
-// room for them. There is room where it has some.
+// ensureLabels returns an error if f did not get its labels for want of room. A
+// flow that has labels has room.
 func (c *Conn) ensureLabels(f *Flow) (room bool, err error) {
 	update := f.added()
 	got, _, err := c.find(&update, update.key())
 	if err != nil || len(got.Labels) > 0 {
 		return err == nil, err
 	}
-	// Another program may have cleared them. A mask of zeros changes none, but
-	// asks for room.
+	// Another program may have cleared them. An update with a mask of zeros
+	// changes none, but fails without room.
 	update.Labels = make([]byte, labelBytes)
 	update.LabelsMask = update.Labels
 	err = c.change(opUpdate, &update)
 	return err == nil, err
 }
 
-// appendGet appends the message that asks for f by a key.
+// appendGet appends the message that asks for f by k.
 func (k key) appendGet(e *nfnl.Encoder, f *Flow, typ nfnl.MessageType) error {
 	family, err := f.family()
 	if err != nil {
 		return err
 	}
-	// Without NLM_F_ACK the reply is all that comes.
+	// Without NLM_F_ACK only the reply comes.
 	e.Message(nfnl.Header{
 		SubsystemID: nfnl.NFSubsysCTNetlink,
 		MessageType: typ,
@@ -400,7 +411,7 @@ func (k key) appendGet(e *nfnl.Encoder, f *Flow, typ nfnl.MessageType) error {
 	return nil
 }
 
-// get asks for f by a key, and leaves the answer in r.flow.
+// get asks for f by k, and decodes the answer into r.flow.
 func (c *Conn) get(r *request, f *Flow, k key, typ nfnl.MessageType) error {
 	r.enc.Reset()
 	if err := k.appendGet(&r.enc, f, typ); err != nil {
@@ -412,9 +423,9 @@ func (c *Conn) get(r *request, f *Flow, k key, typ nfnl.MessageType) error {
 	return f.check(&r.flow)
 }
 
-// find returns the flow that f stands for, and the key that leads to it: k or one
-// of those that come after it. With errReplaced it returns the flow that has the
-// place of f.
+// find returns the flow that f stands for, and the key that found it: k or one
+// of those that follow it. With errReplaced it returns the flow that has taken
+// the place of f.
 func (c *Conn) find(f *Flow, k key) (Flow, key, error) {
 	r := newRequest()
 	defer r.free()

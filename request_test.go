@@ -16,9 +16,9 @@ import (
 	"github.com/ti-mo/conntrack/internal/nstest"
 )
 
-// collidingFlows fills the table with flows that have few tuples between them, so
-// that the original tuple of one is the reply tuple of others. Zones keep them
-// apart, for one direction or for both. Each has a mark of its own.
+// collidingFlows fills the table with flows that share few tuples, so that the
+// original tuple of one is the reply tuple of others. They are in different
+// zones, for one direction or for both. Each flow has its own mark.
 func collidingFlows(t *testing.T, c *conntrack.Conn, random *rand.Rand) []conntrack.Flow {
 	t.Helper()
 	addrs := []netip.AddrPort{client4, server4, other4}
@@ -57,7 +57,7 @@ func collidingFlows(t *testing.T, c *conntrack.Conn, random *rand.Rand) []conntr
 	return dumped
 }
 
-// marks returns the marks of the flows of the table, in order.
+// marks returns the sorted marks of the flows in the table.
 func marks(t *testing.T, c *conntrack.Conn) []uint32 {
 	t.Helper()
 	flows, err := c.Dump(nil)
@@ -74,8 +74,8 @@ func sortedMarks(flows []conntrack.Flow) []uint32 {
 	return marks
 }
 
-// TestCollidingZones asserts that what is done with a flow is done with that flow,
-// though others have the same tuples.
+// TestCollidingZones asserts that operations on a flow affect only that flow,
+// even if others have the same tuples.
 func TestCollidingZones(t *testing.T) {
 	t.Parallel()
 	needKernel(t, 5, 15, "before, the kernel finds any of the flows with a tuple")
@@ -96,13 +96,13 @@ func TestCollidingZones(t *testing.T) {
 			i++
 		}
 
-		// A prefix is compared by the package, so that it zeroes one by one.
+		// The package compares prefixes itself, so it resets flows one by one.
 		everything := conntrack.Filter{OrigSource: netip.MustParsePrefix("0.0.0.0/0")}
 		zeroed, err := c.DumpFilter(everything, &conntrack.DumpOptions{ZeroCounters: true})
 		require.NoError(t, err)
 		require.Equal(t, sortedMarks(flows), sortedMarks(zeroed), "seed %d", seed)
 
-		// Every other flow gets another mark in each of three ways.
+		// Every other flow gets a new mark, in one of three ways.
 		const updated = 1 << 16
 		want := sortedMarks(flows)
 		for round, update := range []func(f conntrack.Flow) error{
@@ -145,7 +145,7 @@ func TestCollidingZones(t *testing.T) {
 		slices.Sort(want)
 		require.Equal(t, want, marks(t, c), "seed %d", seed)
 
-		// Each delete leaves all others.
+		// Each delete leaves all other flows.
 		random.Shuffle(len(flows), func(i, j int) { flows[i], flows[j] = flows[j], flows[i] })
 		for i, f := range flows {
 			if i%2 == 0 {
@@ -167,8 +167,8 @@ func TestCollidingZones(t *testing.T) {
 	}
 }
 
-// hidingFlows returns a flow in the default zone, and another one whose replies
-// have the same tuple there.
+// hidingFlows returns a flow in the default zone, and another flow whose
+// replies have the same tuple there.
 func hidingFlows() (flow, other conntrack.Flow) {
 	flow = flowBetween(unix.IPPROTO_UDP, client4, server4)
 	flow.Mark = 1
@@ -179,8 +179,8 @@ func hidingFlows() (flow, other conntrack.Flow) {
 	return flow, other
 }
 
-// TestVanishedFlowHidesNothing asserts that a flow which is gone is not taken for
-// another one with the same tuple.
+// TestVanishedFlowHidesNothing asserts that a key of a deleted flow does not
+// find another flow with the same tuple.
 func TestVanishedFlowHidesNothing(t *testing.T) {
 	t.Parallel()
 	for name, zone := range map[string]uint16{"default zone": 0, "zone for both directions": 5} {
@@ -216,7 +216,8 @@ func TestVanishedFlowHidesNothing(t *testing.T) {
 	}
 }
 
-// TestUpdateFuncOfVanished asserts so for a flow that goes once it was selected.
+// TestUpdateFuncOfVanished asserts the same for a flow that disappears after it
+// was selected.
 func TestUpdateFuncOfVanished(t *testing.T) {
 	t.Parallel()
 	c := dial(t, nstest.New(t))
@@ -235,8 +236,8 @@ func TestUpdateFuncOfVanished(t *testing.T) {
 	require.Equal(t, other.Mark, dumpOne(t, c).Mark)
 }
 
-// TestCreateOrUpdateZones asserts that a flow which is in the way of another one is
-// not changed in its place.
+// TestCreateOrUpdateZones asserts that an existing flow that conflicts with the
+// new one is not changed instead.
 func TestCreateOrUpdateZones(t *testing.T) {
 	t.Parallel()
 	c := dial(t, nstest.New(t))
@@ -249,8 +250,8 @@ func TestCreateOrUpdateZones(t *testing.T) {
 	require.Equal(t, other.Mark, dumpOne(t, c).Mark)
 }
 
-// TestExpectsOfZones asserts that the expectations of a master are not taken for
-// those of another flow with its tuple.
+// TestExpectsOfZones asserts that the expectations of another flow with the
+// same tuple are not returned.
 func TestExpectsOfZones(t *testing.T) {
 	t.Parallel()
 	c := dial(t, nstest.New(t))
@@ -280,8 +281,8 @@ func TestExpectsOfZones(t *testing.T) {
 	}
 }
 
-// TestTupleOf asserts that both ends of a connection find their flow, and that
-// the accepting end learns what was dialed.
+// TestTupleOf asserts that both ends of a connection find its flow, and that
+// the accepting end learns the address that was dialed.
 func TestTupleOf(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -312,8 +313,8 @@ func TestTupleOf(t *testing.T) {
 	}
 }
 
-// TestHalfGivenTuple asserts that a tuple that lacks a part counts as not given: the
-// flow is found by the other one.
+// TestHalfGivenTuple asserts that an incomplete tuple counts as missing: the
+// other tuple finds the flow.
 func TestHalfGivenTuple(t *testing.T) {
 	t.Parallel()
 	c := dial(t, nstest.New(t))
@@ -329,7 +330,7 @@ func TestHalfGivenTuple(t *testing.T) {
 	}
 }
 
-// TestMappedTuple asserts that IPv4-mapped addresses are those of IPv4 flows.
+// TestMappedTuple asserts that IPv4-mapped addresses find IPv4 flows.
 func TestMappedTuple(t *testing.T) {
 	t.Parallel()
 	c := dial(t, nstest.New(t))

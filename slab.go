@@ -1,27 +1,26 @@
 package conntrack
 
-// A slab is where what a decoded entry points to is carved from, so that many
-// entries share an allocation. What it hands out belongs to the entry alone, and
-// is handed out again only if it was given back. A nil slab allocates each by
-// itself.
+// A slab allocates the TCP states, byte slices and strings of decoded entries
+// in bulk. What it hands out belongs to one entry alone, and is reused only
+// after release. A nil slab allocates each by itself.
 type slab struct {
 	tcp     []ProtoInfoTCP
 	bytes   []byte
 	strings map[string]string
 }
 
-// A slab that is kept alive by one entry alone should cost little.
+// One entry may keep a whole slab alive, so these are small.
 const (
 	slabTCP     = 64
 	slabBytes   = 1 << 10
 	slabStrings = 256
 )
 
-// mark returns what s can hand out without allocating, for release.
+// mark returns the state of s, for release.
 func (s *slab) mark() slab { return *s }
 
-// release makes s hand out again what it has handed out since mark, but for what
-// it has allocated since then.
+// release takes back what s has handed out since mark, except what it has
+// allocated since.
 func (s *slab) release(mark slab) {
 	if len(mark.tcp) > len(s.tcp) {
 		s.tcp = mark.tcp
@@ -58,8 +57,8 @@ func (s *slab) copy(b []byte) []byte {
 	return c
 }
 
-// str returns b as a string: the same one for the same b, as long as there are
-// not too many.
+// str returns b as a string. Equal strings share memory, unless there are too
+// many different ones.
 func (s *slab) str(b []byte) string {
 	if s == nil {
 		return string(b)

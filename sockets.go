@@ -8,18 +8,18 @@ import (
 	"github.com/ti-mo/conntrack/internal/nfnl"
 )
 
-// sockets are the sockets of a Conn: one for requests, and as many more as dumps
-// and listeners need at a time.
+// sockets are the sockets of a Conn: one for requests, and others for dumps and
+// listeners.
 type sockets struct {
 	request *nfnl.Conn
 
 	mu     sync.Mutex
-	open   []*nfnl.Conn // without request
-	idle   []*nfnl.Conn // those of open that may be taken
+	open   []*nfnl.Conn // all but request
+	idle   []*nfnl.Conn // those of open that nobody uses
 	closed bool
 }
 
-// maxIdle is how many sockets are kept for dumps to come.
+// maxIdle is how many unused sockets are kept for later dumps.
 const maxIdle = 4
 
 // get returns a socket that nobody else uses.
@@ -42,7 +42,7 @@ func (s *sockets) get() (*nfnl.Conn, error) {
 	return c, nil
 }
 
-// keep takes a socket back, for another get. Nothing may be on its way to it.
+// keep takes back a socket for a later get. No message may be on its way to it.
 func (s *sockets) keep(c *nfnl.Conn) {
 	s.mu.Lock()
 	if !s.closed && len(s.idle) < maxIdle {
@@ -62,11 +62,11 @@ func (s *sockets) drop(c *nfnl.Conn) {
 	_ = c.Close()
 }
 
-// Foreign returns how many messages the Conn has ignored since they came from other
-// programs than the kernel. Any process with CAP_NET_ADMIN can send some.
+// Foreign returns how many messages the Conn has ignored because they did not
+// come from the kernel. Any process with CAP_NET_ADMIN can send some.
 func (c *Conn) Foreign() uint64 { return c.sockets.request.Foreign() }
 
-// each calls fn for all sockets and returns the first error.
+// each calls fn for all sockets, and returns the first error.
 func (s *sockets) each(fn func(*nfnl.Conn) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

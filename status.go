@@ -6,70 +6,75 @@ import (
 	"strings"
 )
 
-// Status is what the kernel knows about a flow's stage and treatment, as a set
-// of flags (enum ip_conntrack_status, linux/netfilter/nf_conntrack_common.h).
+// A Status is a set of flags that says how far a flow has come and how the
+// kernel treats it (CTA_STATUS, enum ip_conntrack_status of
+// linux/netfilter/nf_conntrack_common.h).
 type Status struct {
 	Value StatusFlag
 }
 
-// A StatusFlag is one of the flags of a Status, or several of them.
+// A StatusFlag is a flag of a [Status], or several of them.
 type StatusFlag uint32
 
 // The flags of enum ip_conntrack_status.
 const (
-	// StatusExpected: the flow was expected by a helper (IPS_EXPECTED). It
-	// cannot be changed.
+	// StatusExpected is set if the flow was expected: see [Expect]
+	// (IPS_EXPECTED). It cannot be changed.
 	StatusExpected StatusFlag = 1
-	// StatusSeenReply: packets were seen in both directions (IPS_SEEN_REPLY). It
-	// can be set and not cleared.
+	// StatusSeenReply is set if packets were seen in both directions
+	// (IPS_SEEN_REPLY). It can be set but not cleared.
 	StatusSeenReply StatusFlag = 1 << 1
-	// StatusAssured: the flow is not dropped early when the table is full
-	// (IPS_ASSURED). It can be set and not cleared.
+	// StatusAssured is set if the flow is not to be removed early when the
+	// table is full (IPS_ASSURED). It can be set but not cleared.
 	StatusAssured StatusFlag = 1 << 2
-	// StatusConfirmed: the flow's first packet has left the machine, the flow is
-	// in the table (IPS_CONFIRMED). Each flow of the table has it; Create and
-	// Update add it.
+	// StatusConfirmed is set if the flow is in the table, which it is once its
+	// first packet was let through (IPS_CONFIRMED). [Conn.Create] and
+	// [Conn.Update] add it to what they send.
 	StatusConfirmed StatusFlag = 1 << 3
-	// StatusSrcNAT: the source is translated in the original direction
+	// StatusSrcNAT is set if the source is translated in the original direction
 	// (IPS_SRC_NAT).
 	StatusSrcNAT StatusFlag = 1 << 4
-	// StatusDstNAT: the destination is translated in the original direction
-	// (IPS_DST_NAT).
+	// StatusDstNAT is set if the destination is translated in the original
+	// direction (IPS_DST_NAT).
 	StatusDstNAT StatusFlag = 1 << 5
 
-	// StatusNATMask: either translation (IPS_NAT_MASK).
+	// StatusNATMask is the flags of both translations (IPS_NAT_MASK).
 	StatusNATMask = StatusDstNAT | StatusSrcNAT
 
-	// StatusSeqAdjust: TCP sequence numbers are adjusted (IPS_SEQ_ADJUST).
+	// StatusSeqAdjust is set if TCP sequence numbers are shifted
+	// (IPS_SEQ_ADJUST): see [SequenceAdjust].
 	StatusSeqAdjust StatusFlag = 1 << 6
-	// StatusSrcNATDone: it was decided whether the source is translated
-	// (IPS_SRC_NAT_DONE).
+	// StatusSrcNATDone is set if the kernel has decided whether to translate
+	// the source (IPS_SRC_NAT_DONE).
 	StatusSrcNATDone StatusFlag = 1 << 7
-	// StatusDstNATDone: it was decided whether the destination is translated
-	// (IPS_DST_NAT_DONE).
+	// StatusDstNATDone is set if the kernel has decided whether to translate
+	// the destination (IPS_DST_NAT_DONE).
 	StatusDstNATDone StatusFlag = 1 << 8
 
-	// StatusNATDoneMask: both decisions (IPS_NAT_DONE_MASK).
+	// StatusNATDoneMask is the flags of both decisions (IPS_NAT_DONE_MASK).
 	StatusNATDoneMask = StatusDstNATDone | StatusSrcNATDone
 
-	// StatusDying: the flow was removed from the table (IPS_DYING).
+	// StatusDying is set if the flow was removed from the table, or is about to
+	// be (IPS_DYING).
 	StatusDying StatusFlag = 1 << 9
-	// StatusFixedTimeout: packets do not refresh the timeout
+	// StatusFixedTimeout is set if packets do not refresh the timeout
 	// (IPS_FIXED_TIMEOUT).
 	StatusFixedTimeout StatusFlag = 1 << 10
-	// StatusTemplate: not a flow but the template of one (IPS_TEMPLATE).
+	// StatusTemplate is set if this is not a flow but the template of one
+	// (IPS_TEMPLATE).
 	StatusTemplate StatusFlag = 1 << 11
-	// StatusUntracked: not tracked, on request of a rule (IPS_UNTRACKED); since
-	// Linux 4.12 the bit means that the flow clashed with another one
-	// (IPS_NAT_CLASH).
+	// StatusUntracked is set if a rule exempts the packets from tracking
+	// (IPS_UNTRACKED). Since Linux 4.12 the bit means that the flow clashed
+	// with another one (IPS_NAT_CLASH).
 	StatusUntracked StatusFlag = 1 << 12
-	// StatusHelper: a rule assigned the helper (IPS_HELPER, Linux 3.5).
+	// StatusHelper is set if a rule assigned the helper (IPS_HELPER, Linux
+	// 3.5).
 	StatusHelper StatusFlag = 1 << 13
-	// StatusOffload: the flow is in a flow table, its packets pass by
-	// connection tracking (IPS_OFFLOAD, Linux 4.16).
+	// StatusOffload is set if the flow is in a flow table, so that its packets
+	// bypass connection tracking (IPS_OFFLOAD, Linux 4.16).
 	StatusOffload StatusFlag = 1 << 14
-	// StatusHWOffload: the flow is offloaded to hardware (IPS_HW_OFFLOAD, Linux
-	// 5.7).
+	// StatusHWOffload is set if the flow is offloaded to hardware
+	// (IPS_HW_OFFLOAD, Linux 5.7).
 	StatusHWOffload StatusFlag = 1 << 15
 )
 
@@ -92,96 +97,98 @@ var statusNames = []string{
 	"HW_OFFLOAD",
 }
 
-// String returns the names of the flags that are set, such as
-// SEEN_REPLY|ASSURED, or NONE.
+// String returns the names of the set flags, such as SEEN_REPLY|ASSURED, or
+// NONE.
 func (s Status) String() string { return flagNames(s.Value) }
 
 func (f StatusFlag) name() string { return flagName(statusNames, f) }
 
-// MarshalText returns the names of the flags that are set, as [Status.String] does.
+// MarshalText returns the names of the set flags, as [Status.String] does.
 func (f StatusFlag) MarshalText() ([]byte, error) { return []byte(flagNames(f)), nil }
 
-// UnmarshalText sets f to the flags with those names, in any case, or numbers,
-// separated by | or a comma. NONE is no flag.
+// UnmarshalText sets f to flags separated by | or a comma. A flag is its name,
+// in any case, or a number; NONE is no flag.
 func (f *StatusFlag) UnmarshalText(text []byte) error {
 	return parseFlags(f, "status flag", statusNames, text)
 }
 
 func (s Status) has(f StatusFlag) bool { return s.Value&f != 0 }
 
-// Expected reports whether StatusExpected is set.
+// Expected reports whether [StatusExpected] is set.
 func (s Status) Expected() bool { return s.has(StatusExpected) }
 
-// SeenReply reports whether StatusSeenReply is set.
+// SeenReply reports whether [StatusSeenReply] is set.
 func (s Status) SeenReply() bool { return s.has(StatusSeenReply) }
 
-// Assured reports whether StatusAssured is set.
+// Assured reports whether [StatusAssured] is set.
 func (s Status) Assured() bool { return s.has(StatusAssured) }
 
-// Confirmed reports whether StatusConfirmed is set.
+// Confirmed reports whether [StatusConfirmed] is set.
 func (s Status) Confirmed() bool { return s.has(StatusConfirmed) }
 
-// SrcNAT reports whether StatusSrcNAT is set.
+// SrcNAT reports whether [StatusSrcNAT] is set.
 func (s Status) SrcNAT() bool { return s.has(StatusSrcNAT) }
 
-// DstNAT reports whether StatusDstNAT is set.
+// DstNAT reports whether [StatusDstNAT] is set.
 func (s Status) DstNAT() bool { return s.has(StatusDstNAT) }
 
-// SeqAdjust reports whether StatusSeqAdjust is set.
+// SeqAdjust reports whether [StatusSeqAdjust] is set.
 func (s Status) SeqAdjust() bool { return s.has(StatusSeqAdjust) }
 
-// SrcNATDone reports whether StatusSrcNATDone is set.
+// SrcNATDone reports whether [StatusSrcNATDone] is set.
 func (s Status) SrcNATDone() bool { return s.has(StatusSrcNATDone) }
 
-// DstNATDone reports whether StatusDstNATDone is set.
+// DstNATDone reports whether [StatusDstNATDone] is set.
 func (s Status) DstNATDone() bool { return s.has(StatusDstNATDone) }
 
-// Dying reports whether StatusDying is set.
+// Dying reports whether [StatusDying] is set.
 func (s Status) Dying() bool { return s.has(StatusDying) }
 
-// FixedTimeout reports whether StatusFixedTimeout is set.
+// FixedTimeout reports whether [StatusFixedTimeout] is set.
 func (s Status) FixedTimeout() bool { return s.has(StatusFixedTimeout) }
 
-// Template reports whether StatusTemplate is set.
+// Template reports whether [StatusTemplate] is set.
 func (s Status) Template() bool { return s.has(StatusTemplate) }
 
-// Helper reports whether StatusHelper is set.
+// Helper reports whether [StatusHelper] is set.
 func (s Status) Helper() bool { return s.has(StatusHelper) }
 
-// Offload reports whether StatusOffload is set.
+// Offload reports whether [StatusOffload] is set.
 func (s Status) Offload() bool { return s.has(StatusOffload) }
 
-// HWOffload reports whether StatusHWOffload is set.
+// HWOffload reports whether [StatusHWOffload] is set.
 func (s Status) HWOffload() bool { return s.has(StatusHWOffload) }
 
-// The flags of an expectation (linux/netfilter/nf_conntrack_common.h).
+// The flags of an expectation (linux/netfilter/nf_conntrack_common.h). They
+// have no type, so that they can be assigned to Expect.Flags as they are.
 const (
-	// ExpectPermanent: it stays when a packet has fulfilled it, until its time is
-	// over (NF_CT_EXPECT_PERMANENT).
+	// ExpectPermanent is set if the expectation stays after a packet has
+	// fulfilled it, until its timeout has passed (NF_CT_EXPECT_PERMANENT).
 	ExpectPermanent = 1
-	// ExpectInactive: packets do not fulfil it (NF_CT_EXPECT_INACTIVE).
+	// ExpectInactive is set if packets do not fulfil the expectation
+	// (NF_CT_EXPECT_INACTIVE).
 	ExpectInactive = 2
-	// ExpectUserSpace: a helper in user space made it
-	// (NF_CT_EXPECT_USERSPACE). It cannot be set.
+	// ExpectUserSpace is set if a helper in user space made the expectation
+	// (NF_CT_EXPECT_USERSPACE). It cannot be set by a program.
 	ExpectUserSpace = 4
 )
 
-// ExpectFlags are the flags of an expectation, as in Expect.Flags.
+// ExpectFlags are the flags of an expectation. Convert Expect.Flags to it for
+// their names.
 type ExpectFlags uint32
 
 var expectFlagNames = []string{"PERMANENT", "INACTIVE", "USERSPACE"}
 
-// String returns the names of the flags that are set, such as
-// PERMANENT|INACTIVE, or NONE.
+// String returns the names of the set flags, such as PERMANENT|INACTIVE, or
+// NONE.
 func (f ExpectFlags) String() string { return flagNames(f) }
 
 func (f ExpectFlags) name() string { return flagName(expectFlagNames, f) }
 
-// MarshalText returns the text of String.
+// MarshalText returns the text of [ExpectFlags.String].
 func (f ExpectFlags) MarshalText() ([]byte, error) { return []byte(f.String()), nil }
 
-// UnmarshalText sets f to the flags with those names, as [StatusFlag.UnmarshalText]
-// does.
+// UnmarshalText sets f to flags in the form of [StatusFlag.UnmarshalText].
 func (f *ExpectFlags) UnmarshalText(text []byte) error {
 	return parseFlags(f, "expectation flag", expectFlagNames, text)
 }
@@ -194,7 +201,8 @@ func flagName[T ~uint8 | ~uint32](names []string, flag T) string {
 	return ""
 }
 
-// flagNames returns the names of flags, or their numbers where they have none.
+// flagNames returns the names of flags joined by |, with numbers for those
+// without a name.
 func flagNames[T named](flags T) string {
 	if flags == 0 {
 		return "NONE"
@@ -216,7 +224,7 @@ func flagNames[T named](flags T) string {
 	return string(b)
 }
 
-// parseFlags sets flags to those that flagNames returned the names of.
+// parseFlags sets flags to those whose names flagNames returned.
 func parseFlags[T ~uint8 | ~uint32](flags *T, kind string, names []string, text []byte) error {
 	var set T
 	rest := string(text)
@@ -233,7 +241,7 @@ func parseFlags[T ~uint8 | ~uint32](flags *T, kind string, names []string, text 
 	return nil
 }
 
-// cutFlag returns what stands before and behind the first | or comma.
+// cutFlag cuts s at the first | or comma.
 func cutFlag(s string) (name, rest string, more bool) {
 	end := strings.IndexAny(s, "|,")
 	if end < 0 {

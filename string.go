@@ -17,13 +17,13 @@ func directionName(reply bool) string {
 	return "orig"
 }
 
-// String returns f as one line for people and logs: its original direction, the
-// state, the status, the seconds until it expires, what NAT makes of it, its
-// counters, its mark and its zone, as far as there are any:
+// String returns f as one line for people and logs: its original direction,
+// state, status, seconds until it expires, what NAT makes of it, counters, mark
+// and zone. It leaves out what f does not have:
 //
 //	tcp 192.0.2.1:40000 > 192.0.2.2:443 ESTABLISHED SEEN_REPLY|ASSURED 300s
 //
-// The package cttext prints the lines of conntrack(8).
+// Package [github.com/ti-mo/conntrack/cttext] prints the lines of conntrack(8).
 func (f Flow) String() string {
 	b := fmt.Appendf(nil, "%s ", f.TupleOrig.FiveTuple())
 	if state := f.State(); state != "" {
@@ -47,7 +47,8 @@ func (f Flow) String() string {
 }
 
 // String returns ex as one line for people and logs: what is expected, the
-// helper, the seconds until it expires, its flags if it has any, and its master.
+// helper, the seconds until it expires, its flags if it has any, and its
+// master.
 func (ex Expect) String() string {
 	b := fmt.Appendf(nil, "%s %s %ds", ex.Tuple.FiveTuple(), ex.HelpName, ex.Timeout)
 	if ex.Flags != 0 {
@@ -56,17 +57,18 @@ func (ex Expect) String() string {
 	return string(fmt.Appendf(b, " by %s", ex.TupleMaster.FiveTuple()))
 }
 
-// The texts below are those of v0.5.0, which programs' logs are searched for.
+// The texts below are those of v0.5.0, since people search their logs for them.
 
-// String returns the tuple as <tcp, Src: 1.2.3.4:54321, Dst: [fe80::1]:80>. A
-// missing address is "invalid IP".
+// String returns the tuple as <tcp, Src: 1.2.3.4:54321, Dst: [fe80::1]:80>. An
+// address that is not valid is "invalid IP".
 func (t Tuple) String() string {
 	return fmt.Sprintf("<%s, Src: %s, Dst: %s>",
 		Protocol(t.Proto.Protocol), endText(t.Source()), endText(t.Destination()))
 }
 
-// MarshalText returns t as the text of its FiveTuple, and its zone if it has one:
-// udp 192.0.2.1:5353 > 192.0.2.2:53 zone 7.
+// MarshalText returns the text of t's [FiveTuple], and its zone if it has one:
+//
+//	udp 192.0.2.1:5353 > 192.0.2.2:53 zone 7
 func (t Tuple) MarshalText() ([]byte, error) {
 	text := t.FiveTuple().String()
 	if t.Zone != 0 {
@@ -75,8 +77,8 @@ func (t Tuple) MarshalText() ([]byte, error) {
 	return []byte(text), nil
 }
 
-// UnmarshalText sets t to the tuple that MarshalText wrote. It restores all fields
-// of a tuple that came from the kernel.
+// UnmarshalText sets t to the tuple that [Tuple.MarshalText] wrote. It restores
+// all fields of a tuple that came from the kernel.
 func (t *Tuple) UnmarshalText(text []byte) error {
 	fiveTuple, zone, zoned := strings.Cut(string(text), zoneWord)
 	var k FiveTuple
@@ -97,8 +99,10 @@ func (t *Tuple) UnmarshalText(text []byte) error {
 
 const zoneWord = " zone "
 
-// String returns k as tcp 192.0.2.1:40000 > 192.0.2.2:443, or as
-// icmp 192.0.2.1 > 192.0.2.2 type 8 code 0 id 4660.
+// String returns k in one of these forms:
+//
+//	tcp 192.0.2.1:40000 > 192.0.2.2:443
+//	icmp 192.0.2.1 > 192.0.2.2 type 8 code 0 id 4660
 func (k FiveTuple) String() string {
 	if k.isICMP() {
 		typeCode := k.Destination.Port()
@@ -108,10 +112,10 @@ func (k FiveTuple) String() string {
 	return fmt.Sprintf("%s %s > %s", k.Protocol, endText(k.Source), endText(k.Destination))
 }
 
-// MarshalText returns the text of String.
+// MarshalText returns the text of [FiveTuple.String].
 func (k FiveTuple) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
 
-// UnmarshalText sets k to the five-tuple that MarshalText wrote.
+// UnmarshalText sets k to the five-tuple that [FiveTuple.MarshalText] wrote.
 func (k *FiveTuple) UnmarshalText(text []byte) error {
 	var read FiveTuple
 	if err := read.parse(string(text)); err != nil {
@@ -139,7 +143,7 @@ func (k *FiveTuple) parse(text string) error {
 	return cmp.Or(badSource, badDestination)
 }
 
-// parseICMP reads what String has instead of ports.
+// parseICMP reads the rest of a text that has ICMP fields instead of ports.
 func (k *FiveTuple) parseICMP(source, destination string) error {
 	destination, message, _ := strings.Cut(destination, " type ")
 	typ, message, _ := strings.Cut(message, " code ")
@@ -154,8 +158,8 @@ func (k *FiveTuple) parseICMP(source, destination string) error {
 	return cmp.Or(badSource, badDestination, badType, badCode, badID)
 }
 
-// endText returns one end of a tuple as 192.0.2.1:443 or [fd00::1]:443, and without
-// an address, as v0.5.0 did, as invalid IP:443.
+// endText returns one end of a tuple as 192.0.2.1:443 or [fd00::1]:443. Without
+// a valid address it is invalid IP:443, as in v0.5.0.
 func endText(end netip.AddrPort) string {
 	return net.JoinHostPort(end.Addr().String(), strconv.Itoa(int(end.Port())))
 }
@@ -182,14 +186,15 @@ func (ctr Counter) String() string {
 	return fmt.Sprintf("[%s: %d pkts/%d B]", directionName(ctr.Direction), ctr.Packets, ctr.Bytes)
 }
 
-// String returns the adjustment as
-// [dir: orig, pos: 42, before: 80, after: 747811].
+// String returns the adjustment in this form:
+//
+//	[dir: orig, pos: 42, before: 80, after: 747811]
 func (seq SequenceAdjust) String() string {
 	return fmt.Sprintf("[dir: %s, pos: %d, before: %d, after: %d]",
 		directionName(seq.Direction), seq.Position, seq.OffsetBefore, seq.OffsetAfter)
 }
 
-// String returns the counters with their names.
+// String returns the counters that v0.5.0 had, with their names.
 func (s Stats) String() string {
 	return fmt.Sprintf("<CPU %d - Found: %d, Invalid: %d, Ignore: %d, Insert: %d, InsertFailed: %d, "+
 		"Drop: %d, EarlyDrop: %d, Error: %d, SearchRestart: %d>",
@@ -197,8 +202,9 @@ func (s Stats) String() string {
 		s.Drop, s.EarlyDrop, s.Error, s.SearchRestart)
 }
 
-// String returns the event on one line. It has no labels without a mask, which the
-// kernel does not send, and neither counters nor adjustments that are zero in part.
+// String returns the event as one line. It leaves out labels without a mask,
+// which are the only ones that the kernel sends, and counters and sequence
+// adjustments that have a zero field.
 func (e Event) String() string {
 	switch {
 	case e.Flow != nil:
@@ -242,10 +248,10 @@ func (f *Flow) describe() string {
 		unreplied, f.Timeout, f.TupleOrig, f.Zone, acct, labels, mark, adjOrig, adjReply, secCtx)
 }
 
-// printed reports whether the text of an event has the counter.
+// printed reports whether the text of an event includes the counter.
 func (ctr *Counter) printed() bool { return ctr.Packets != 0 && ctr.Bytes != 0 }
 
-// printed reports whether the text of an event has the adjustment.
+// printed reports whether the text of an event includes the adjustment.
 func (seq *SequenceAdjust) printed() bool {
 	return seq.Position != 0 && seq.OffsetBefore != 0 && seq.OffsetAfter != 0
 }

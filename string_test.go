@@ -62,7 +62,7 @@ func TestExpectString(t *testing.T) {
 	require.Equal(t, "tcp 192.0.2.2:0 > 192.0.2.1:5000 ftp 299s PERMANENT|INACTIVE by tcp 192.0.2.1:40000 > 192.0.2.2:21", ex.String())
 }
 
-// naming is a type whose values have names, and the reading of these.
+// naming is a type with named values, and a function that parses the names.
 type naming struct {
 	name  func(v uint32) string
 	parse func(s string) (uint32, error)
@@ -106,7 +106,8 @@ var namings = map[string]naming{
 	"ExpectFlags": namingOf[conntrack.ExpectFlags](32),
 }
 
-// TestNames reads back the name of every value, or of every flag, in any case.
+// TestNames asserts that the name of every value or flag can be parsed, in
+// upper and lower case.
 func TestNames(t *testing.T) {
 	t.Parallel()
 	for name, n := range namings {
@@ -163,7 +164,7 @@ func TestNamesOf(t *testing.T) {
 	}
 }
 
-// TestNamesRead reads what people write.
+// TestNamesRead asserts that names as people write them can be parsed.
 func TestNamesRead(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -187,7 +188,7 @@ func TestNamesRead(t *testing.T) {
 }
 
 // TestProtocolNames asserts that all 256 protocols have the names that v0.5.0
-// printed of them: these, and the numbers of the others.
+// printed: these, and numbers for the others.
 func TestProtocolNames(t *testing.T) {
 	t.Parallel()
 	names := map[uint8]string{
@@ -205,8 +206,8 @@ func TestProtocolNames(t *testing.T) {
 	}
 }
 
-// TestNamesAsText asserts that typed values are names wherever encoding/json and
-// log/slog write them, and that they are read again.
+// TestNamesAsText asserts that encoding/json and log/slog write named values as
+// names, which can be parsed back.
 func TestNamesAsText(t *testing.T) {
 	t.Parallel()
 	key := conntrack.FiveTuple{
@@ -251,7 +252,7 @@ func TestNamesAsText(t *testing.T) {
 	require.Contains(t, log.String(), `"type":"destroy","state":"ESTABLISHED","key":"tcp 192.0.2.1:40000 > [2001:db8::1]:443"`)
 }
 
-// TestStatus asserts that each flag has its name and its method.
+// TestStatus asserts that each flag has a name and a method.
 func TestStatus(t *testing.T) {
 	t.Parallel()
 	type S = conntrack.Status

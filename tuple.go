@@ -9,20 +9,24 @@ import (
 	"github.com/ti-mo/conntrack/netfilter"
 )
 
-// A Tuple is one direction of a flow: where its packets come from and where
-// they go.
+// A Tuple is one direction of a flow: the source and the destination of its
+// packets.
 type Tuple struct {
 	IP    IPTuple
 	Proto ProtoTuple
 
-	// Zone is the zone of this direction alone, 0 for the default zone or where
-	// the flow's zone holds for both directions (CTA_TUPLE_ZONE, Linux 4.3).
+	// Zone is the zone of this direction alone (CTA_TUPLE_ZONE, Linux 4.3). It
+	// is 0 for the default zone, and if Flow.Zone is the zone of both
+	// directions.
 	Zone uint16
 }
 
-// NewTuple returns the tuple of packets from src to dst. Two IPv4-mapped IPv6
-// addresses become IPv4, and zones of addresses are left out: the kernel has
-// neither. For ICMP and ICMPv6 the ports stand for what they do in a [FiveTuple].
+// NewTuple returns the [Tuple] of packets from src to dst. If both addresses
+// are IPv4-mapped, they become IPv4. IPv6 zones are dropped, since the kernel
+// has none. For ICMP and ICMPv6 the ports have the meaning that they have in a
+// [FiveTuple].
+//
+// In a [Filter] either side may be the zero AddrPort, which selects nothing out.
 func NewTuple(proto Protocol, src, dst netip.AddrPort) Tuple {
 	ip := IPTuple{SourceAddress: src.Addr().WithZone(""), DestinationAddress: dst.Addr().WithZone("")}
 	t := Tuple{IP: ip.unmapped()}
@@ -37,14 +41,14 @@ func NewTuple(proto Protocol, src, dst netip.AddrPort) Tuple {
 	return t
 }
 
-// Tuple returns the tuple that [Tuple.FiveTuple] returns k for, in the default
-// zone.
+// Tuple returns the tuple whose [Tuple.FiveTuple] is k, in the default zone.
 func (k FiveTuple) Tuple() Tuple { return NewTuple(k.Protocol, k.Source, k.Destination) }
 
-// TupleOf returns the tuple of the packets that c sends, for [Conn.Get]: TCP, or
-// UDP with a remote address. With NAT on this machine the flow found may have
-// other addresses in its other direction; what a connection accepted here was
-// dialed as is [Flow.Dialed].
+// TupleOf returns the tuple of the packets that c sends, for [Conn.Get]. c must
+// be a TCP connection, or a UDP one with a remote address.
+//
+// If this machine does NAT, the flow may have other addresses in its other
+// direction: [Flow.Dialed] is what the client of an accepted connection dialed.
 func TupleOf(c net.Conn) (Tuple, error) {
 	local, okLocal := c.LocalAddr().(interface{ AddrPort() netip.AddrPort })
 	remote, okRemote := c.RemoteAddr().(interface{ AddrPort() netip.AddrPort })
@@ -67,25 +71,25 @@ func TupleOf(c net.Conn) (Tuple, error) {
 	return t, nil
 }
 
-// An IPTuple is a pair of addresses. Both are IPv4 or both are IPv6. Two
+// An IPTuple is the addresses of a [Tuple]. Both are IPv4 or both are IPv6. Two
 // IPv4-mapped IPv6 addresses count as IPv4.
 type IPTuple struct {
 	SourceAddress      netip.Addr
 	DestinationAddress netip.Addr
 }
 
-// A ProtoTuple is what the transport protocol tells one flow from another by:
-// ports (TCP, UDP, UDP-Lite, SCTP, DCCP), keys (GRE: in the ports' fields), or an
-// ICMP query's id, type and code.
+// A ProtoTuple is the part of a [Tuple] that belongs to the transport protocol:
+// ports (TCP, UDP, UDP-Lite, SCTP, DCCP), keys in place of ports (GRE), or the
+// id, type and code of an ICMP query.
 type ProtoTuple struct {
-	// Protocol is the IP protocol number.
+	// Protocol is the IP protocol number, such as [ProtocolTCP].
 	Protocol uint8
 
 	SourcePort      uint16
 	DestinationPort uint16
 
-	// ICMPv4 and ICMPv6 say which of the two the fields below are of. Where
-	// Protocol is that of ICMP (1) or ICMPv6 (58), that goes without saying.
+	// ICMPv4 and ICMPv6 say which of the two the following fields belong to.
+	// They need not be set if Protocol is [ProtocolICMP] or [ProtocolICMPv6].
 	ICMPv4 bool
 	ICMPv6 bool
 
@@ -94,8 +98,8 @@ type ProtoTuple struct {
 	ICMPCode uint8
 }
 
-// IsIPv6 reports whether both addresses have the form of IPv6, as mapped ones
-// have.
+// IsIPv6 reports whether both addresses are in IPv6 form, which includes
+// IPv4-mapped ones.
 func (ipt IPTuple) IsIPv6() bool {
 	return ipt.SourceAddress.Is6() && ipt.DestinationAddress.Is6()
 }
@@ -111,8 +115,8 @@ func (ipt *IPTuple) family() (netfilter.ProtoFamily, error) {
 	return 0, ErrBadIPTuple
 }
 
-// unmapped returns ipt with IPv4-mapped addresses as IPv4, unless the other one is
-// IPv6: then both are.
+// unmapped returns ipt with IPv4-mapped addresses as IPv4, or as it is if one
+// address is IPv6.
 func (ipt *IPTuple) unmapped() IPTuple {
 	u := IPTuple{ipt.SourceAddress.Unmap(), ipt.DestinationAddress.Unmap()}
 	if u.SourceAddress.Is6() || u.DestinationAddress.Is6() {
@@ -121,8 +125,9 @@ func (ipt *IPTuple) unmapped() IPTuple {
 	return u
 }
 
-// family returns the one family of all addresses in those tuples that are
-// there, or ErrBadIPTuple: the kernel takes it from the header for all of them.
+// family returns the one family of all addresses of those tuples that are
+// given, or ErrBadIPTuple. The kernel takes the family of all tuples from the
+// header.
 func family(tuples ...*Tuple) (netfilter.ProtoFamily, error) {
 	family := netfilter.ProtoUnspec
 	for _, t := range tuples {
@@ -141,8 +146,8 @@ func family(tuples ...*Tuple) (netfilter.ProtoFamily, error) {
 	return family, nil
 }
 
-// filled reports whether t is given: without an address, or without a protocol, it
-// is not.
+// filled reports whether t is given: it is not without both addresses and a
+// protocol.
 func (t *Tuple) filled() bool { return t.IP.filled() && t.Proto.Protocol != 0 }
 
 func (ipt *IPTuple) filled() bool {

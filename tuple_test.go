@@ -91,7 +91,7 @@ func TestNewFlow(t *testing.T) {
 	require.Equal(t, want, conntrack.NewFlow(17, conntrack.StatusAssured, src, dst, 1, 2, 120, 0xbeef))
 }
 
-// halfGiven returns what is left of t without one of its parts.
+// halfGiven returns copies of t, each of which lacks a different part.
 func halfGiven(t conntrack.Tuple) map[string]conntrack.Tuple {
 	noSource, noDestination, noProtocol := t, t, t
 	noSource.IP.SourceAddress = netip.Addr{}
@@ -139,7 +139,7 @@ func TestNewTuple(t *testing.T) {
 	}
 }
 
-// A notIP is a connection that has addresses of its own.
+// A notIP is a connection whose addresses have no ports.
 type notIP struct{ net.Conn }
 
 func (notIP) LocalAddr() net.Addr  { return &net.IPAddr{IP: net.IPv6loopback} }

@@ -4,14 +4,20 @@ package conntrack
 
 import (
 	"bytes"
+	_ "embed"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"math/big"
 	"math/rand/v2"
 	"net/netip"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -21,10 +27,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ti-mo/conntrack/internal/nfnl"
+	"github.com/ti-mo/conntrack/netfilter"
 )
 
-// A field is an attribute of fixed length, by the kernel's names and numbers
-// from the message on, and where its value belongs.
+// A field is an attribute by the kernel's names and numbers from the message on,
+// its length, which is 0 where any is right, and where its value belongs.
 type field struct {
 	path  string
 	types []uint16
@@ -32,12 +39,52 @@ type field struct {
 	of    func(v any) any
 }
 
-// in returns fn as a function of what a kind decodes to.
+// kindFields are fields of what a kind of message decodes to.
+type kindFields struct {
+	name   string
+	kind   *kind
+	fields []field
+}
+
+// fixedFields are the attributes of fixed length.
+var fixedFields = []kindFields{
+	{"Flow", flowKind, flowFields},
+	{"Expect", expectKind, expectFields},
+	{"Stats", statsKind, statsFields},
+	{"StatsExpect", statsExpectKind, statsExpectFields},
+	{"StatsGlobal", statsGlobalKind, statsGlobalFields},
+	{"Event", eventKind, eventFields},
+}
+
+// freeFields are the others. A NUL at the end belongs to the value if that is a
+// []byte.
+var freeFields = []kindFields{
+	{"Flow", flowKind, []field{
+		{"CTA_HELP: CTA_HELP_NAME", []uint16{5, 1}, 0, in(func(f *Flow) any { return f.Helper.Name })},
+		{"CTA_HELP: CTA_HELP_INFO", []uint16{5, 2}, 0, in(func(f *Flow) any { return f.Helper.Info })},
+		{"CTA_SECCTX: CTA_SECCTX_NAME", []uint16{19, 1}, 0, in(func(f *Flow) any { return string(f.SecurityContext) })},
+		{"CTA_LABELS", []uint16{22}, 0, in(func(f *Flow) any { return f.Labels })},
+		{"CTA_LABELS_MASK", []uint16{23}, 0, in(func(f *Flow) any { return f.LabelsMask })},
+	}},
+	{"Expect", expectKind, []field{
+		{"CTA_EXPECT_HELP_NAME", []uint16{6}, 0, in(func(ex *Expect) any { return ex.HelpName })},
+		{"CTA_EXPECT_FN", []uint16{11}, 0, in(func(ex *Expect) any { return ex.Function })},
+	}},
+}
+
+// expectNATDirection is the one attribute that is a truth value.
+var expectNATDirection = field{
+	"CTA_EXPECT_NAT: CTA_EXPECT_NAT_DIR", []uint16{10, 1}, 4,
+	in(func(ex *Expect) any { return ex.NAT.Direction }),
+}
+
+// in adapts fn to the decoded value of a kind.
 func in[T any](fn func(*T) any) func(any) any {
 	return func(v any) any { return fn(v.(*T)) }
 }
 
-// tupleFields returns the fields of a Tuple that is the attribute typ.
+// tupleFields returns the fields of a Tuple in the attribute with the given
+// types.
 func tupleFields(path string, tuple func(v any) *Tuple, types ...uint16) []field {
 	at := func(name string, size int, fn func(t *Tuple) any, inner ...uint16) field {
 		return field{path + ": " + name, slices.Concat(types, inner), size, func(v any) any { return fn(tuple(v)) }}
@@ -155,13 +202,13 @@ var statsGlobalFields = []field{
 	{"CTA_STATS_GLOBAL_MAX_ENTRIES", []uint16{2}, 4, in(func(s *StatsGlobal) any { return s.MaxEntries })},
 }
 
-// eventFields are those that only events have.
+// eventFields are the fields that only events have.
 var eventFields = []field{
 	{"CTA_TIMESTAMP_EVENT", []uint16{27}, 8, in(func(e *Event) any { return e.Time })},
 	{"CTA_STATUS", []uint16{3}, 4, in(func(e *Event) any { return e.Flow.Status.Value })},
 }
 
-// attr returns an attribute, with the padding at its end.
+// attr returns an attribute with its padding.
 func attr(typ uint16, value ...byte) []byte {
 	b := binary.NativeEndian.AppendUint16(nil, uint16(4+len(value)))
 	b = binary.NativeEndian.AppendUint16(b, typ)
@@ -169,7 +216,7 @@ func attr(typ uint16, value ...byte) []byte {
 	return append(b, make([]byte, -len(b)&3)...)
 }
 
-// nested returns value as the innermost of attributes in attributes.
+// nested returns value wrapped in nested attributes.
 func nested(types []uint16, value []byte) []byte {
 	if len(types) == 1 {
 		return attr(types[0], value...)
@@ -177,8 +224,8 @@ func nested(types []uint16, value []byte) []byte {
 	return attr(types[0]|unix.NLA_F_NESTED, nested(types[1:], value)...)
 }
 
-// wireMessage returns a message with these attributes, which as an event is
-// that of a new flow.
+// wireMessage returns a message with the given attributes. As an event, it is
+// about a new flow.
 func wireMessage(attributes []byte) netlink.Message {
 	return netlink.Message{
 		Header: netlink.Header{Type: netlink.HeaderType(nfnl.NFSubsysCTNetlink) << 8, Flags: netlink.Create | netlink.Excl},
@@ -186,24 +233,12 @@ func wireMessage(attributes []byte) netlink.Message {
 	}
 }
 
-// TestFields decodes each attribute by itself, with the right length and with
-// others.
+// TestFields asserts that each attribute is decoded if its length is right, and
+// refused otherwise.
 func TestFields(t *testing.T) {
 	t.Parallel()
-	tests := []struct {
-		name   string
-		kind   *kind
-		fields []field
-	}{
-		{"Flow", flowKind, flowFields},
-		{"Expect", expectKind, expectFields},
-		{"Stats", statsKind, statsFields},
-		{"StatsExpect", statsExpectKind, statsExpectFields},
-		{"StatsGlobal", statsGlobalKind, statsGlobalFields},
-		{"Event", eventKind, eventFields},
-	}
 	value := []byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17}
-	for _, tt := range tests {
+	for _, tt := range fixedFields {
 		for _, f := range tt.fields {
 			t.Run(tt.name+"/"+f.path, func(t *testing.T) {
 				t.Parallel()
@@ -222,7 +257,7 @@ func TestFields(t *testing.T) {
 	}
 }
 
-// number returns what a field holds as the number that its bytes are on the
+// number returns the value of a field as the number that its bytes form on the
 // wire.
 func number(v any) string {
 	switch x := v.(type) {
@@ -236,56 +271,310 @@ func number(v any) string {
 	return fmt.Sprint(reflect.ValueOf(v).Uint())
 }
 
-// TestStrings decodes the attributes whose length is not fixed.
+// TestStrings asserts how attributes of variable length are decoded.
 func TestStrings(t *testing.T) {
 	t.Parallel()
-	tests := []struct {
-		name  string
-		kind  *kind
-		types []uint16
-		bytes bool // a NUL at the end belongs to the value
-		of    func(v any) any
-	}{
-		{"CTA_HELP_NAME", flowKind, []uint16{5, 1}, false, in(func(f *Flow) any { return f.Helper.Name })},
-		{"CTA_HELP_INFO", flowKind, []uint16{5, 2}, true, in(func(f *Flow) any { return string(f.Helper.Info) })},
-		{"CTA_SECCTX_NAME", flowKind, []uint16{19, 1}, false, in(func(f *Flow) any { return string(f.SecurityContext) })},
-		{"CTA_LABELS", flowKind, []uint16{22}, true, in(func(f *Flow) any { return string(f.Labels) })},
-		{"CTA_LABELS_MASK", flowKind, []uint16{23}, true, in(func(f *Flow) any { return string(f.LabelsMask) })},
-		{"CTA_EXPECT_HELP_NAME", expectKind, []uint16{6}, false, in(func(ex *Expect) any { return ex.HelpName })},
-		{"CTA_EXPECT_FN", expectKind, []uint16{11}, false, in(func(ex *Expect) any { return ex.Function })},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			for _, value := range []string{"", "\x00", "a", "ftp\x00", "ftp", "a\x00b\x00", strings.Repeat("long", 1000)} {
-				got, err := tt.kind.decode(wireMessage(nested(tt.types, []byte(value))))
-				require.NoError(t, err)
-				want := value
-				if !tt.bytes {
-					want = strings.TrimSuffix(value, "\x00")
+	for _, tt := range freeFields {
+		for _, f := range tt.fields {
+			t.Run(f.path, func(t *testing.T) {
+				t.Parallel()
+				for _, value := range []string{"", "\x00", "a", "ftp\x00", "ftp", "a\x00b\x00", strings.Repeat("long", 1000)} {
+					v, err := tt.kind.decode(wireMessage(nested(f.types, []byte(value))))
+					require.NoError(t, err)
+					switch got := f.of(v).(type) {
+					case []byte:
+						require.Equal(t, value, string(got))
+					default:
+						require.Equal(t, strings.TrimSuffix(value, "\x00"), got, "%q", value)
+					}
 				}
-				require.Equal(t, want, tt.of(got), "%q", value)
+			})
+		}
+	}
+}
+
+// TestExpectNATDirection asserts how the only boolean attribute is decoded.
+func TestExpectNATDirection(t *testing.T) {
+	t.Parallel()
+	f := &expectNATDirection
+	for value, want := range map[string]bool{"\x00\x00\x00\x00": false, "\x00\x00\x00\x01": true, "\x01\x00\x00\x00": true} {
+		v, err := expectKind.decode(wireMessage(nested(f.types, []byte(value))))
+		require.NoError(t, err)
+		require.Equal(t, want, f.of(v), "%q", value)
+	}
+	_, err := expectKind.decode(wireMessage(nested(f.types, []byte{1})))
+	require.EqualError(t, err, f.path+": malformed message: 1 bytes, want 4")
+}
+
+// requestFields are the attributes that the kernel takes and never sends.
+var requestFields = []field{
+	{path: "CTA_STATUS_MASK", types: []uint16{26}},
+	{path: "CTA_FILTER: CTA_FILTER_ORIG_FLAGS", types: []uint16{25, 1}},
+	{path: "CTA_FILTER: CTA_FILTER_REPLY_FLAGS", types: []uint16{25, 2}},
+}
+
+// unusedAttributes are the constants of attributes that no supported kernel sends
+// or looks at.
+var unusedAttributes = []string{"ctaSecMark"}
+
+// notTaken says of attributes, by the beginning of their paths, why they are
+// decoded and not encoded.
+var notTaken = map[string]string{
+	"CTA_COUNTERS":                      "the kernel counts",
+	"CTA_SECCTX":                        "the security module sets it",
+	"CTA_STATS":                         "the kernel counts",
+	"CTA_TIMESTAMP":                     "the kernel has the time",
+	"CTA_USE":                           "the kernel counts",
+	"CTA_EXPECT_MASTER: CTA_TUPLE_ZONE": "the kernel refuses it: the zone is CTA_EXPECT_ZONE",
+	"CTA_EXPECT_TUPLE: CTA_TUPLE_ZONE":  "the kernel refuses it: the zone is CTA_EXPECT_ZONE",
+	"CTA_EXPECT_MASK: CTA_TUPLE_ZONE":   "the kernel refuses it: a mask has no zone",
+}
+
+// TestAttributeNames asserts that each attribute of enum.go has a name in its
+// tables, and a wire test: a field above, for TestAttributes.
+func TestAttributeNames(t *testing.T) {
+	t.Parallel()
+	received, sent := make(map[string]bool), make(map[string]bool)
+	for _, c := range wireCases() {
+		addNames(received, &c.field)
+	}
+	for _, f := range requestFields {
+		addNames(sent, &f)
+	}
+	constants, names := readEnums(t)
+	require.NotEmpty(t, constants)
+	for _, constant := range constants {
+		folded := foldName(constant)
+		if sent[folded] || slices.Contains(unusedAttributes, constant) {
+			continue
+		}
+		if name := names[constant]; foldName(name) != folded {
+			t.Errorf("%s has the kernel name %q in enum.go's tables", constant, name)
+		}
+		if !received[folded] {
+			t.Errorf("%s has no wire test, which would show that it is decoded, encoded and in JSON", constant)
+		}
+	}
+}
+
+// TestAttributes asserts that each attribute that the kernel sends is decoded,
+// comes back from JSON, and is encoded if the kernel takes it.
+func TestAttributes(t *testing.T) {
+	t.Parallel()
+	for _, c := range wireCases() {
+		t.Run(c.path, func(t *testing.T) {
+			t.Parallel()
+			var parents []byte
+			if n := len(c.types) - 1; n > 0 {
+				parents = nested(c.types[:n], nil)
 			}
+			without, err := c.kind.decode(wireMessage(parents))
+			require.NoError(t, err)
+			v, err := c.kind.decode(wireMessage(nested(c.types, c.value)))
+			require.NoError(t, err)
+			require.NotEqual(t, without, v, "not decoded")
+
+			b, err := json.Marshal(v)
+			require.NoError(t, err)
+			again := reflect.New(reflect.TypeOf(v).Elem()).Interface()
+			require.NoError(t, json.Unmarshal(b, again))
+			require.Equal(t, v, again, "not in the JSON: %s", b)
+
+			reason := c.notTaken()
+			require.Equal(t, reason == "", c.encoded(t),
+				"encoded or not, where notTaken says %q, and nothing of what the kernel takes", reason)
 		})
 	}
 }
 
-// TestExpectNATDirection decodes the one attribute that is a truth value.
-func TestExpectNATDirection(t *testing.T) {
+// TestRequestAttributes asserts that what the kernel only takes is encoded.
+func TestRequestAttributes(t *testing.T) {
 	t.Parallel()
-	for value, want := range map[string]bool{"\x00\x00\x00\x00": false, "\x00\x00\x00\x01": true, "\x01\x00\x00\x00": true} {
-		v, err := expectKind.decode(wireMessage(nested([]uint16{10, 1}, []byte(value))))
-		require.NoError(t, err)
-		require.Equal(t, want, v.(*Expect).NAT.Direction, "%q", value)
+	filter := Filter{
+		Family: netfilter.ProtoIPv4, Status: StatusAssured,
+		Orig:  Tuple{Proto: ProtoTuple{Protocol: ProtocolTCP}},
+		Reply: Tuple{Proto: ProtoTuple{Protocol: ProtocolTCP}},
 	}
-	_, err := expectKind.decode(wireMessage(nested([]uint16{10, 1}, []byte{1})))
-	require.EqualError(t, err, "CTA_EXPECT_NAT: CTA_EXPECT_NAT_DIR: malformed message: 1 bytes, want 4")
+	k, err := filter.plan(false, func(feature) bool { return true })
+	require.NoError(t, err)
+	r := k.dumpRequest(ctGet)
+	defer r.free()
+	for _, f := range requestFields {
+		require.NotNil(t, find(encoded(&r.enc), f.types), "%s is not encoded", f.path)
+	}
 }
 
-// TestMalformed asserts that errors say where the message is not what it says.
+// A wireCase is a field with a value in a kind of message.
+type wireCase struct {
+	field
+	kind  *kind
+	value []byte
+}
+
+func wireCases() (cases []wireCase) {
+	value := []byte{9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 0}
+	for _, k := range fixedFields {
+		for _, f := range k.fields {
+			cases = append(cases, wireCase{f, k.kind, value[:f.size]})
+		}
+	}
+	for _, k := range freeFields {
+		for _, f := range k.fields {
+			cases = append(cases, wireCase{f, k.kind, value})
+		}
+	}
+	return append(cases, wireCase{expectNATDirection, expectKind, []byte{0, 0, 0, 1}})
+}
+
+// enumSource is compiled in, since tests also run where there is no source.
+//
+//go:embed enum.go
+var enumSource string
+
+// readEnums returns the constants in enum.go that number attributes, and their names
+// in its tables.
+func readEnums(t *testing.T) (constants []string, names map[string]string) {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), "enum.go", enumSource, 0)
+	require.NoError(t, err)
+	names = make(map[string]string)
+	for _, decl := range file.Decls {
+		decl := decl.(*ast.GenDecl)
+		for _, spec := range decl.Specs {
+			spec := spec.(*ast.ValueSpec)
+			name := spec.Names[0].Name
+			switch {
+			case decl.Tok == token.VAR:
+				addTable(t, names, spec.Values[0].(*ast.CompositeLit))
+			case strings.HasPrefix(name, "cta") && !strings.HasSuffix(name, "Unspec"):
+				constants = append(constants, name)
+			}
+		}
+	}
+	return constants, names
+}
+
+// addTable adds the names of constants in a table.
+func addTable(t *testing.T, names map[string]string, table *ast.CompositeLit) {
+	t.Helper()
+	for _, element := range table.Elts {
+		pair := element.(*ast.KeyValueExpr)
+		name, err := strconv.Unquote(pair.Value.(*ast.BasicLit).Value)
+		require.NoError(t, err)
+		names[pair.Key.(*ast.Ident).Name] = name
+	}
+}
+
+// addNames adds the names in f's path, folded.
+func addNames(names map[string]bool, f *field) {
+	for name := range strings.SplitSeq(f.path, ": ") {
+		names[foldName(name)] = true
+	}
+}
+
+// foldName returns what a constant and the kernel's name of it have in common.
+func foldName(name string) string { return strings.ToLower(strings.ReplaceAll(name, "_", "")) }
+
+// notTaken returns why the kernel does not take c, or "" if it does.
+func (c *wireCase) notTaken() string {
+	for path, reason := range notTaken {
+		if strings.HasPrefix(c.path, path) {
+			return reason
+		}
+	}
+	return ""
+}
+
+// encoded reports whether c, decoded as part of an entry, stands with its value in
+// a request about that entry.
+func (c *wireCase) encoded(t *testing.T) bool {
+	t.Helper()
+	for _, entry := range c.entries() {
+		v, err := c.kind.decode(wireMessage(slices.Concat(entry, nested(c.types, c.value))))
+		require.NoError(t, err)
+		for _, request := range sentFor(v) {
+			if bytes.Equal(find(request, c.types), c.value) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// entries returns the attributes of flows or expectations of both families, with
+// ports and with ICMP, which have what one of the attributes needs beside it.
+func (c *wireCase) entries() [][]byte {
+	addr := netip.MustParseAddr
+	any4 := NATRange{addr("0.0.0.1"), addr("255.0.0.0"), 1, 65535}
+	any6 := NATRange{addr("::1"), addr("ff00::"), 1, 65535}
+	return [][]byte{
+		c.entry(ProtocolTCP, addr("10.0.0.1"), any4),
+		c.entry(ProtocolICMP, addr("10.0.0.1"), any4),
+		c.entry(ProtocolTCP, addr("2001:db8::1"), any6),
+		c.entry(ProtocolICMPv6, addr("2001:db8::1"), any6),
+	}
+}
+
+func (c *wireCase) entry(proto uint8, src netip.Addr, nat NATRange) []byte {
+	f := NewFlow(proto, 0, src, src.Next(), 1, 2, 120, 0)
+	switch c.kind {
+	case expectKind:
+		return encodeExpect(&Expect{
+			TupleMaster: f.TupleOrig, Tuple: f.TupleOrig, Mask: f.TupleOrig,
+			NAT: ExpectNAT{Tuple: f.TupleOrig},
+		})
+	case flowKind, eventKind:
+		f.TupleMaster = f.TupleOrig
+		f.NAT = &NAT{nat, nat}
+		f.Helper.Name = "ftp"
+		f.Labels = make([]byte, 16)
+		return encodeFlow(&f)
+	}
+	return nil
+}
+
+// sentFor returns the attributes of what is sent to create an entry, and to
+// delete it.
+func sentFor(v any) [][]byte {
+	switch v := v.(type) {
+	case *Event:
+		return sentFor(v.Flow)
+	case *Flow:
+		var e nfnl.Encoder
+		if err := (attempt{op: opDelete}).append(&e, v, 0); err != nil {
+			return nil
+		}
+		return [][]byte{encodeFlow(v), encoded(&e)}
+	case *Expect:
+		r := newRequest()
+		defer r.free()
+		if err := r.expectKey(expDelete, 0, v); err != nil {
+			return nil
+		}
+		return [][]byte{encodeExpect(v), encoded(&r.enc)}
+	}
+	return nil
+}
+
+// find returns the value of the attribute in attributes of those types, or nil.
+func find(b []byte, types []uint16) []byte {
+	var d nfnl.Decoder
+	for typ, v := range d.Attributes(b) {
+		switch {
+		case typ != types[0]:
+		case len(types) == 1:
+			return v
+		default:
+			return find(v, types[1:])
+		}
+	}
+	return nil
+}
+
+// TestMalformed asserts that errors say where a message is malformed.
 func TestMalformed(t *testing.T) {
 	t.Parallel()
-	// length returns the attribute in b with another length in its header.
+	// length returns the attribute b with a different length in its header.
 	length := func(n uint16, b []byte) []byte {
 		binary.NativeEndian.PutUint16(b, n)
 		return b
@@ -343,7 +632,7 @@ func TestMalformed(t *testing.T) {
 	}
 }
 
-// TestNoPadding asserts that the last attribute at any level needs no padding.
+// TestNoPadding asserts that the last attribute at each level needs no padding.
 func TestNoPadding(t *testing.T) {
 	t.Parallel()
 	port := attr(3, 0, 80)
@@ -353,7 +642,7 @@ func TestNoPadding(t *testing.T) {
 	require.EqualValues(t, 80, v.(*Flow).TupleOrig.Proto.DestinationPort)
 }
 
-// TestShortMessage asserts that a message without its nfnetlink header is
+// TestShortMessage asserts that a message without an nfnetlink header is
 // refused.
 func TestShortMessage(t *testing.T) {
 	t.Parallel()
@@ -375,8 +664,8 @@ func TestUnknownEvent(t *testing.T) {
 	}
 }
 
-// TestUnknownAttributes adds attributes that do not exist at every level of each
-// golden message, as a newer kernel may.
+// TestUnknownAttributes asserts that unknown attributes, such as those of newer
+// kernels, are ignored at every level of each golden message.
 func TestUnknownAttributes(t *testing.T) {
 	t.Parallel()
 	for _, file := range goldenFiles(t) {
@@ -403,8 +692,8 @@ func kindOf(typ string) *kind {
 	}[typ]
 }
 
-// withUnknown returns attributes with others before, between and behind them,
-// and in those of them that are nested.
+// withUnknown returns the attributes in b with unknown ones inserted before,
+// between and after them, at all levels.
 func withUnknown(b []byte) (out []byte) {
 	unknown := slices.Concat(attr(0x3000, 1, 2, 3), attr(0x3001|unix.NLA_F_NESTED, 1, 2, 3, 4, 5), attr(0x7002), attr(0, 1))
 	out = append(out, unknown...)
@@ -421,8 +710,8 @@ func withUnknown(b []byte) (out []byte) {
 	return out
 }
 
-// TestTruncated cuts each golden message off everywhere: what comes out is an
-// error, or a whole number of attributes was left.
+// TestTruncated asserts that a golden message that is cut off at any byte is an
+// error, unless whole attributes are left.
 func TestTruncated(t *testing.T) {
 	t.Parallel()
 	for _, file := range goldenFiles(t) {
@@ -451,8 +740,9 @@ func TestTruncated(t *testing.T) {
 	}
 }
 
-// What the kernel always lays out alike is decoded without a walk over its
-// attributes. Behind an unknown attribute it is not, and must come to the same.
+// TestKnownLayouts asserts that the fast path for the kernel's usual layout
+// gives the same result as the walk over attributes. An unknown attribute
+// forces the latter.
 func TestKnownLayouts(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	random := func(n int) []byte {
@@ -522,14 +812,15 @@ func TestKnownLayouts(t *testing.T) {
 	}
 }
 
-// Addresses of both families have a quick way of their own.
+// TestKnownLayoutAddresses asserts the same for addresses, which have a fast
+// path for each family.
 func TestKnownLayoutAddresses(t *testing.T) {
 	var ip IPTuple
 	require.NoError(t, ip.unmarshal(append(attr(ctaIPv4Src, 1, 2, 3, 4), attr(ctaIPv4Dst, 5, 6, 7, 8)...)))
 	require.Equal(t, IPTuple{netip.MustParseAddr("1.2.3.4"), netip.MustParseAddr("5.6.7.8")}, ip)
 }
 
-// seed adds the attributes of the golden messages of some types.
+// seed adds the attributes of golden messages of the given types.
 func seed(f *testing.F, types ...string) {
 	f.Helper()
 	for _, file := range goldenFiles(f) {
@@ -539,9 +830,38 @@ func seed(f *testing.F, types ...string) {
 	}
 }
 
-// requireOwn decodes b and requires that the result shares memory neither with b
-// nor with what else is decoded, or that the error says that b is malformed. It
-// returns nil in the latter case.
+// TestDecodeHook asserts that a hook is known by the name of its function, if it has
+// one.
+func TestDecodeHook(t *testing.T) {
+	tests := []struct {
+		name   string
+		encode func(*nfnl.Encoder)
+		want   string
+	}{
+		{"named", func(e *nfnl.Encoder) {
+			e.Uint32(1, 0)
+			e.String(4, "ipv4_conntrack_in")
+			e.String(5, "nf_conntrack")
+		}, "ipv4_conntrack_in"},
+		{"nameless", func(e *nfnl.Encoder) { e.Uint32(1, 0) }, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var e nfnl.Encoder
+			e.Message(nfnl.Header{})
+			tt.encode(&e)
+			got, err := decodeHook(encoded(&e))
+			require.NoError(t, err)
+			require.Equal(t, tt.want, got)
+		})
+	}
+	_, err := decodeHook([]byte{200, 0, 200, 0})
+	require.ErrorIs(t, err, nfnl.ErrMalformed)
+}
+
+// requireOwn decodes b. It asserts that the result shares memory neither with b
+// nor with other decoded values, or that the error says that b is malformed. In
+// the latter case, it returns nil.
 func requireOwn[T any](t *testing.T, b []byte, decode func(v *T, b []byte, s *slab) error) *T {
 	t.Helper()
 	var want T
@@ -565,7 +885,7 @@ func requireOwn[T any](t *testing.T, b []byte, decode func(v *T, b []byte, s *sl
 	return &want
 }
 
-// overwrite overwrites all that v has in memory of its own.
+// overwrite overwrites all memory that v points to.
 func overwrite(v reflect.Value) {
 	switch {
 	case v.Type() == reflect.TypeFor[[]byte]():
@@ -588,7 +908,7 @@ func isOurs(t reflect.Type) bool {
 	return t.Kind() == reflect.Struct && t.PkgPath() == reflect.TypeFor[Flow]().PkgPath()
 }
 
-// owned returns how many bytes the strings and byte slices of v hold.
+// owned returns the size of the strings and byte slices in v.
 func owned(v reflect.Value) (n int) {
 	switch {
 	case v.Kind() == reflect.String, v.Kind() == reflect.Slice:
@@ -603,9 +923,9 @@ func owned(v reflect.Value) (n int) {
 	return n
 }
 
-// encoded returns the attributes of the one message in e.
+// encoded returns the attributes of the only message in e.
 func encoded(e *nfnl.Encoder) []byte {
-	const header = 20 // with struct nfgenmsg
+	const header = 20 // includes struct nfgenmsg
 	return bytes.Clone(reflect.ValueOf(e).Elem().FieldByName("buf").Bytes()[header:])
 }
 
@@ -631,7 +951,8 @@ func FuzzFlow(f *testing.F) {
 	})
 }
 
-// encodeFlow returns what is sent to create flow, or nil where it cannot be.
+// encodeFlow returns the message that creates flow, or nil if it cannot be
+// created.
 func encodeFlow(flow *Flow) []byte {
 	if _, err := flow.family(); err != nil {
 		return nil
@@ -711,9 +1032,8 @@ func FuzzStats(f *testing.F) {
 	})
 }
 
-// TestGoldenEncoding asserts that of what the kernel sent, all that can be set
-// is sent to it: a flow or expectation that was decoded, encoded and decoded is
-// the same but for what the kernel alone decides.
+// TestGoldenEncoding asserts that a decoded flow or expectation that is encoded
+// and decoded again stays the same, except for what only the kernel sets.
 func TestGoldenEncoding(t *testing.T) {
 	t.Parallel()
 	for _, file := range goldenFiles(t) {

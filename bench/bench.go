@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// run does everything that was asked for.
+// run does everything that the options ask for.
 func (o *options) run() (*report, error) {
 	t, err := newTable()
 	if err != nil {
@@ -32,8 +32,8 @@ func (o *options) run() (*report, error) {
 			r.Jobs = append(r.Jobs, &jobResult{Name: name, job: j})
 		}
 	}
-	// The first round warms up: the kernel's caches, the processor, the page
-	// cache. It does not count.
+	// The first round only warms up the kernel's caches, the processor and the
+	// page cache. It does not count.
 	for round := 0; round <= o.rounds && len(r.Jobs) > 0; round++ {
 		o.progress("round %d of %d", round, o.rounds)
 		for _, j := range r.Jobs {
@@ -70,9 +70,9 @@ func (o *options) progress(format string, args ...any) {
 	}
 }
 
-// round lets each contender do the job once, so that they take turns: what
-// disturbs the machine for a while disturbs all of them. Each round begins with
-// another one.
+// round lets each contender do the job once. Taking turns spreads any
+// disturbance of the machine over all of them. Each round starts with a
+// different contender.
 func (o *options) round(t *table, result *jobResult, round int) error {
 	j := result.job
 	var names []string
@@ -99,8 +99,8 @@ func (o *options) round(t *table, result *jobResult, round int) error {
 	return nil
 }
 
-// measure makes the table what the job needs, measures a run, and puts back what
-// it took.
+// measure prepares the table, measures a run, and restores what the run
+// removed.
 func (j *job) measure(t *table, r *run) (sample, error) {
 	if err := t.require(j.before(r.Table)); err != nil {
 		return sample{}, err

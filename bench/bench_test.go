@@ -36,7 +36,8 @@ func newTestTable(t *testing.T) *table {
 	return table
 }
 
-// contents returns what the table holds, without what the kernel chooses.
+// contents returns the contents of the table, without the values that the
+// kernel chooses.
 func contents(t *testing.T) []string {
 	t.Helper()
 	c, err := conntrack.Dial(nil)
@@ -61,8 +62,8 @@ func contents(t *testing.T) []string {
 	return texts
 }
 
-// TestSameWork asserts that the floor and this library, whose times are compared,
-// leave the same behind.
+// TestSameWork asserts that the floor and this library, whose times are
+// compared, leave the same table behind.
 func TestSameWork(t *testing.T) {
 	tests := []struct {
 		job    string
@@ -110,8 +111,8 @@ func TestSameWork(t *testing.T) {
 	}
 }
 
-// TestFilterJobs asserts that all that delete the flows of one address delete
-// these and no others: the restore fails otherwise.
+// TestFilterJobs asserts that all contenders delete exactly the flows of one
+// address. Otherwise the restore would fail.
 func TestFilterJobs(t *testing.T) {
 	if filters, err := supportsFilters(); err != nil || !filters {
 		t.Skipf("the kernel does not filter by address: %v", err)
@@ -147,8 +148,8 @@ func TestFilterJobs(t *testing.T) {
 	}
 }
 
-// TestWait asserts that a listener ends when it has received what was not
-// dropped.
+// TestWait asserts that a listener ends once it has received all events that
+// were not dropped.
 func TestWait(t *testing.T) {
 	var l listening
 	l.received.Store(7)
@@ -160,7 +161,7 @@ func TestWait(t *testing.T) {
 	}
 }
 
-// TestFill asserts that the table holds what the mix says, with real NAT.
+// TestFill asserts that the table has the flows of the mix, with real NAT.
 func TestFill(t *testing.T) {
 	table := newTestTable(t)
 	if err := table.require(testFlows); err != nil {

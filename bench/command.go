@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// conntrack measures the conntrack command, which must say that it handled want
-// flows. Its standard output goes to /dev/null.
+// conntrack measures the conntrack command, which must report that it handled
+// want flows. Its standard output goes to /dev/null.
 func (r *run) conntrack(want int, args ...string) error {
 	cmd := exec.Command("conntrack", args...)
 	var stderr bytes.Buffer
@@ -37,8 +37,8 @@ func (r *run) conntrack(want int, args ...string) error {
 	if err != nil {
 		return fmt.Errorf("conntrack %s: %w\n%s", args[0], err, tail(stderr.Bytes()))
 	}
-	// It ends with "conntrack v1.4.7 (conntrack-tools): 42 flow entries have been
-	// shown.", or says nothing (-R).
+	// It ends with "conntrack v1.4.7 (conntrack-tools): 42 flow entries have
+	// been shown.", or prints nothing (-R).
 	if stderr.Len() > 0 && !bytes.Contains(stderr.Bytes(), fmt.Appendf(nil, ": %d flow entries have been", want)) {
 		return fmt.Errorf("conntrack %s: instead of %d flows: %s", args[0], want, tail(stderr.Bytes()))
 	}
@@ -47,8 +47,8 @@ func (r *run) conntrack(want int, args ...string) error {
 
 func tail(b []byte) []byte { return bytes.TrimSpace(b[max(0, len(b)-500):]) }
 
-// watchPeak looks at a process's peak memory again and again. After its end,
-// nobody can tell.
+// watchPeak polls the peak memory of a process, because it is not available
+// after the process ends.
 func watchPeak(pid string, ended <-chan struct{}) (peak int64) {
 	ticker := time.NewTicker(2 * time.Millisecond)
 	defer ticker.Stop()
@@ -70,7 +70,7 @@ func haveCommand() bool {
 	return !errors.Is(err, exec.ErrNotFound)
 }
 
-// commandRestore reads a file as conntrack -L -o save writes it.
+// commandRestore reads a file in the format of conntrack -L -o save.
 func commandRestore(r *run) error {
 	file, err := os.CreateTemp("", "conntrack-save-")
 	if err != nil {

@@ -8,16 +8,16 @@ import (
 	"time"
 )
 
-// The jobs about events are not in the list of jobs: they begin with an empty
-// table, and what counts is first what was lost.
+// The jobs about events are separate from the other jobs: they start with an
+// empty table, and the main result is how many events were lost.
 const (
-	// eventsJob is a burst of new flows while the contender listens.
+	// eventsJob creates a burst of flows while the contender listens.
 	eventsJob = "events"
-	// rateJob is the highest rate of new flows of which nothing is lost.
+	// rateJob finds the highest rate of new flows at which no event is lost.
 	rateJob = "rate"
 )
 
-// The sizes of the receive buffers.
+// These are the sizes of the receive buffers.
 const (
 	burstBuffer = 1 << 20
 	rateBuffer  = 4 << 20
@@ -30,7 +30,7 @@ type events struct {
 	Rows   []*eventResult `json:"listeners"`
 }
 
-// An eventResult holds the medians of its samples.
+// An eventResult has the medians of its samples.
 type eventResult struct {
 	Name    string        `json:"name"`
 	Samples []eventSample `json:"samples"` // one a round
@@ -38,21 +38,21 @@ type eventResult struct {
 	Received float64 `json:"received"`
 	Dropped  float64 `json:"dropped"`
 	Overruns float64 `json:"overruns"`
-	// Lossless is in how many rounds nothing was lost.
+	// Lossless is the number of rounds in which no event was lost.
 	Lossless int `json:"lossless"`
-	// These are of an event that was received.
+	// These are per event received.
 	CPU    float64 `json:"cpu_ns"`
 	Allocs float64 `json:"allocs"`
 	Bytes  float64 `json:"bytes"`
 	Peak   float64 `json:"peak_rss"`
-	// CPURatio compares with the floor, 0 if it did not run.
+	// CPURatio is relative to the floor. It is 0 if the floor did not run.
 	CPURatio float64       `json:"cpu_ratio,omitempty"`
 	Limits   []limitResult `json:"limits,omitempty"`
 
 	listener *listener
 }
 
-// eventResults returns a result for each listener that takes part.
+// eventResults returns an empty result for each listener that takes part.
 func (o *options) eventResults() []*eventResult {
 	var rows []*eventResult
 	for i := range listeners {
@@ -63,7 +63,8 @@ func (o *options) eventResults() []*eventResult {
 	return rows
 }
 
-// measureEvents lets the listeners take turns, as the contenders of other jobs.
+// measureEvents lets the listeners take turns, like the contenders of other
+// jobs.
 func (o *options) measureEvents(t *table) (*events, error) {
 	p, err := newProducer(t, o.events, o.pin)
 	if err != nil {
@@ -97,7 +98,7 @@ func (o *options) measureEvents(t *table) (*events, error) {
 	return e, t.require(0)
 }
 
-// floor returns the place of the row that others are measured by, or -1.
+// floor returns the index of the row that others are compared with, or -1.
 func (e *events) floor() int {
 	return slices.IndexFunc(e.Rows, func(row *eventResult) bool { return row.Name == floorListener })
 }
@@ -111,11 +112,11 @@ func (o *options) listenerRun(job string, row *eventResult, buffer, round int) *
 	return r
 }
 
-// eventCPU is that of an event received. A listener that received nothing is no
-// good, whatever it took.
+// eventCPU returns the CPU time per event received. A listener that received
+// none must not look cheap.
 func eventCPU(s eventSample) float64 { return float64(s.CPU) / float64(max(1, s.Flows)) }
 
-// summarise works out the medians, the ratio and the limits.
+// summarise computes the medians, the ratio and the limits.
 func (r *eventResult) summarise(base *eventResult) {
 	perEvent := func(of func(eventSample) uint64) float64 {
 		return median(r.Samples, func(s eventSample) float64 { return float64(of(s)) / float64(max(1, s.Flows)) })
@@ -189,12 +190,12 @@ type rate struct {
 
 type rateResult struct {
 	Name string `json:"name"`
-	// Rate is the highest one of which nothing was lost, in flows a second. If
-	// Producer is set, it is the highest that there can be here: the listener
-	// might keep up with more.
+	// Rate is the highest rate at which no event was lost, in flows per second.
+	// If Producer is set, it is all that the producer can do, and the listener
+	// may be able to handle more.
 	Rate     float64 `json:"rate"`
 	Producer bool    `json:"producer_limit"`
-	// Lost is the lowest rate that was too high, 0 if none was.
+	// Lost is the lowest rate that was too high, or 0.
 	Lost  float64     `json:"lossy_rate,omitempty"`
 	CPU   float64     `json:"cpu_ns"` // an event at Rate
 	Steps []*rateStep `json:"steps"`
@@ -202,8 +203,8 @@ type rateResult struct {
 	listener *listener
 }
 
-// A rateStep is a rate that was tried. It is good if nothing was lost in the last
-// of its samples.
+// A rateStep is a rate that was tried. It is good if the last of its samples
+// lost nothing.
 type rateStep struct {
 	Wanted   float64       `json:"wanted"` // 0 for as many as possible
 	Rate     float64       `json:"rate"`
@@ -214,17 +215,16 @@ type rateStep struct {
 func (s *rateStep) last() eventSample { return s.Samples[len(s.Samples)-1] }
 
 const (
-	// rateFlows is how many flows the rate job creates and deletes in turns.
+	// rateFlows is how many flows the rate job alternately creates and deletes.
 	rateFlows = 64 * batchSize
-	// rateSteps is how often it halves the distance between a rate that is
-	// good and one that is not.
+	// rateSteps is how often it bisects between a good rate and a bad one.
 	rateSteps = 6
 	// rateTries is how often it tries a rate at most.
 	rateTries = 2
 )
 
-// measureRate finds the rate of each listener: the highest possible one if it
-// can, or else by bisection.
+// measureRate finds the highest rate of each listener: the highest rate of the
+// producer if the listener can handle it, otherwise by bisection.
 func (o *options) measureRate(t *table) (*rate, error) {
 	if err := t.require(0); err != nil {
 		return nil, err
@@ -258,8 +258,8 @@ func (o *options) measureRate(t *table) (*rate, error) {
 	return result, nil
 }
 
-// measureStep tries a rate, more than once if something was lost: it may have
-// been the machine that was busy with other things.
+// measureStep tries a rate. If events were lost, it tries again, because the
+// machine may have been busy with other things.
 func (o *options) measureStep(p *producer, row *eventResult, wanted float64) (*rateStep, error) {
 	step := &rateStep{Wanted: wanted}
 	for len(step.Samples) < rateTries && !step.Lossless {
@@ -303,5 +303,5 @@ func (r *rate) write(w io.Writer) {
 	fmt.Fprint(w, "\n\">=\": the producer could not create them any faster.\n")
 }
 
-// thousands is n to three digits or so.
+// thousands formats n, rounded down to hundreds.
 func thousands(n float64) string { return strconv.Itoa(int(n/100) * 100) }

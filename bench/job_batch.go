@@ -4,7 +4,7 @@ import (
 	"github.com/ti-mo/conntrack"
 )
 
-// floorBatch makes batches of messages beforehand and sends them as they are.
+// floorBatch prepares batches of messages and sends them unchanged.
 func floorBatch(r *run, message func(*requests, *flow)) error {
 	s, err := newSocket()
 	if err != nil {
@@ -15,7 +15,7 @@ func floorBatch(r *run, message func(*requests, *flow)) error {
 	return r.each(nil, b.prepare, func() error { return b.send(s) })
 }
 
-// floorBatches are messages in batches. Their buffers are kept for the next ones.
+// floorBatches are messages in batches. Their buffers are reused.
 type floorBatches struct {
 	message func(*requests, *flow)
 	batches []requests

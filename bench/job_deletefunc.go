@@ -20,8 +20,8 @@ func stale(n int) int {
 	return count
 }
 
-// floorDeleteFunc dumps the whole table, and then sends deletes of the flows in
-// question. Finding out which these are would be decoding, so it knows.
+// floorDeleteFunc dumps the whole table and then deletes the stale flows. It
+// knows them beforehand, because finding them would be decoding.
 func floorDeleteFunc(r *run) error {
 	s, err := newSocket()
 	if err != nil {
@@ -40,8 +40,8 @@ func floorDeleteFunc(r *run) error {
 	return err
 }
 
-// finish checks how many flows were deleted, and makes the figures those of a
-// flow of the table, not of one deleted.
+// finish checks how many flows were deleted. It makes the results per flow of
+// the table instead of per deleted flow.
 func (r *run) finish(deleted int) error {
 	if want := stale(r.Table); deleted != want {
 		return fmt.Errorf("%d flows were deleted instead of %d", deleted, want)
@@ -75,7 +75,7 @@ func (staleFilter) MatchConntrackFlow(f *netlink.ConntrackFlow) bool {
 
 type deleteFilters func(netlink.ConntrackTableType, netlink.InetFamily, ...netlink.CustomConntrackFilter) (uint, error)
 
-// deleteStale measures one of vishvananda/netlink's two ways to delete.
+// deleteStale measures one of the two ways to delete in vishvananda/netlink.
 func deleteStale(r *run, do deleteFilters) error {
 	deleted := 0
 	r.meter.start()

@@ -51,7 +51,7 @@ func libraryDump(r *run) error {
 	})
 }
 
-// families are what vishvananda/netlink dumps one after the other.
+// families are the families that vishvananda/netlink dumps one by one.
 var families = []netlink.InetFamily{unix.AF_INET, unix.AF_INET6}
 
 func vishvanandaList(r *run) error {

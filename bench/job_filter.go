@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// These jobs are about the few flows of one address in a table of many. Their
-// figures are those of a call, not of a flow.
+// These jobs select the few flows of one address in a large table. Their
+// results are per call, not per flow.
 
 // ofBusyClient reports whether f has the address that the jobs filter by.
 func (f *flow) ofBusyClient() bool { return f.source.Addr() == busyAddress() }
@@ -21,10 +21,10 @@ func (f *flow) ofBusyClient() bool { return f.source.Addr() == busyAddress() }
 // busyAddress is the IPv4 address of the client with the most flows.
 func busyAddress() netip.Addr { return ipv4(10, 0) }
 
-// busyFlows is how many IPv4 flows that client has.
+// busyFlows is the number of IPv4 flows of that client.
 const busyFlows = 50
 
-// call makes the figures those of a call.
+// call makes the results per call.
 func (r *run) call(found int) error {
 	if found != busyFlows {
 		return fmt.Errorf("%d flows instead of %d", found, busyFlows)
@@ -41,8 +41,8 @@ func (r *run) calls(dump func() (int, error)) error {
 	return r.call(r.meter.Flows)
 }
 
-// selectAddress makes the last message of r about flows of one original source
-// address.
+// selectAddress restricts the last message of r to flows with one original
+// source address.
 func (r *requests) selectAddress(addr netip.Addr) {
 	r.nest(ctaFilter, func() {
 		var flags [4]byte
@@ -89,7 +89,7 @@ func floorFlushAddress(r *run) error {
 	return r.call(busyFlows)
 }
 
-// floorDeleteAddress dumps what is to be deleted, and then deletes it.
+// floorDeleteAddress dumps the flows to delete and then deletes them.
 func floorDeleteAddress(r *run) error {
 	s, err := newSocket()
 	if err != nil {
@@ -137,8 +137,8 @@ func libraryDumpAddress(r *run) error {
 	})
 }
 
-// libraryFlushAddress is the first thing that the process does, so that it finds
-// out what the kernel can do while the clock runs.
+// libraryFlushAddress runs first in its process, so that the time includes
+// finding out what the kernel supports.
 func libraryFlushAddress(r *run) error {
 	c, err := conntrack.Dial(nil)
 	if err != nil {
@@ -154,7 +154,7 @@ func libraryFlushAddress(r *run) error {
 	return r.call(busyFlows)
 }
 
-// libraryDeleteAddress does without a flush.
+// libraryDeleteAddress deletes without a flush.
 func libraryDeleteAddress(r *run) error {
 	c, err := conntrack.Dial(nil)
 	if err != nil {
@@ -192,7 +192,7 @@ func vishvanandaDumpAddress(r *run) error {
 	})
 }
 
-// flushAddress measures one of vishvananda/netlink's two ways to delete.
+// flushAddress measures one of the two ways to delete in vishvananda/netlink.
 func flushAddress(r *run, do deleteFilters) error {
 	filter, err := vishvanandaAddressFilter()
 	if err != nil {
@@ -224,8 +224,8 @@ func commandAddress(r *run, what string) error {
 	return r.call(busyFlows)
 }
 
-// createAddressAgain puts the flows of the address back. It fails if they are
-// there still, or if others are not.
+// createAddressAgain restores the flows of the address. It fails if they still
+// exist or if others are missing.
 func createAddressAgain(t *table, r *run) error {
 	n := min(r.Table, busyIndices)
 	if err := t.create(0, n, (*flow).ofBusyClient); err != nil {
@@ -239,7 +239,7 @@ func createAddressAgain(t *table, r *run) error {
 }
 
 // supportsFilters reports whether the kernel filters dumps and flushes by
-// address. Another one flushes too much if asked.
+// address. A kernel that does not would flush too much.
 func supportsFilters() (bool, error) {
 	c, err := conntrack.Dial(nil)
 	if err != nil {

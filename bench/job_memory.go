@@ -10,13 +10,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// memoryJob is not one of the jobs: it compares the memory of two runs of the
-// same job, with a small table and with a large one.
+// memoryJob is separate from the other jobs: it compares the memory of two runs
+// of the same job, with a small and a large table.
 const memoryJob = "memory"
 
-// maxGrowth is how much the resident memory of this library may grow between
-// the small and the large table. A flush leaves the work to the kernel: it is not
-// to grow by more than the peaks of equal runs differ.
+// maxGrowth limits how much more resident memory this library may use for the
+// large table than for the small one. The kernel does the work of a flush, so
+// for that job the limit is only the variation between equal runs.
 const (
 	maxGrowth      = 4 << 20
 	maxGrowthFlush = 1 << 20
@@ -32,8 +32,8 @@ func (row *memoryRow) maxGrowth() float64 {
 type memory struct {
 	Small int `json:"small"` // flows
 	Large int `json:"large"` // flows
-	// Table is how many flows of Large were in the table at a time. If it is less,
-	// the table was dumped several times.
+	// Table is how many flows of Large the table held at once. If it is less
+	// than Large, the table was dumped several times.
 	Table int          `json:"table"`
 	Rows  []*memoryRow `json:"rows"`
 	OK    bool         `json:"ok"`
@@ -42,21 +42,22 @@ type memory struct {
 type memoryRow struct {
 	Job       string `json:"job"`
 	Contender string `json:"contender"`
-	// Small and Large are the peaks of resident memory, medians. Often is that
-	// with the small table, dumped so often that as many flows pass as with the
-	// large one: what garbage of flows is left then does not depend on the table.
+	// Small and Large are medians of the peak resident memory. Often is that of
+	// dumping the small table as often as needed to see as many flows as in
+	// Large. So the garbage of flows is the same, whatever the size of the
+	// table.
 	Small  float64 `json:"small_peak_rss"`
 	Often  float64 `json:"often_peak_rss,omitempty"`
 	Large  float64 `json:"large_peak_rss"`
 	Growth float64 `json:"growth"`
 }
 
-// repeatable reports whether the row's job can be done again and again in a
-// process: not if it deletes, and not if it is another program.
+// repeatable reports whether a process can repeat the row's job. It cannot if
+// the job deletes flows or runs another program.
 func (row *memoryRow) repeatable() bool { return row.Job == "flows" && row.Contender != command }
 
-// measureMemory compares a twentieth of the flows with five times as many: with
-// 200 000, that is 10 000 and 1 000 000.
+// measureMemory compares a twentieth of the flows with five times as many. For
+// 200 000 flows, these are 10 000 and 1 000 000.
 func (o *options) measureMemory(t *table) (*memory, error) {
 	m := &memory{Small: o.flows / 20, Large: o.flows * 5}
 	dump, err := findJob("flows")
@@ -95,7 +96,7 @@ func (o *options) measureMemory(t *table) (*memory, error) {
 			m.Table = limit
 		}
 	}
-	// The last flows may be left in the table from other jobs.
+	// Other jobs may have left the last flows in the table.
 	if err := t.require(m.Small); err != nil {
 		return nil, err
 	}
@@ -121,13 +122,13 @@ func (o *options) measureMemory(t *table) (*memory, error) {
 		row.Growth = row.Large - row.Small
 		m.OK = m.OK && (row.Contender != library || row.Growth <= row.maxGrowth())
 	}
-	// A million flows take the kernel a while, and memory.
+	// A million flows cost the kernel time and memory.
 	return m, t.flush()
 }
 
-// peak returns the peak memory of the row's job with a table of n flows: the
-// median of several runs if it is about this library, since what the garbage
-// collector leaves varies.
+// peak returns the peak memory of the row's job with a table of n flows. For
+// this library, it is the median of several runs, because it varies with the
+// garbage collector.
 func (row *memoryRow) peak(t *table, n, repeat int) (float64, error) {
 	j, err := findJob(row.Job)
 	if err != nil {
@@ -149,8 +150,8 @@ func (row *memoryRow) peak(t *table, n, repeat int) (float64, error) {
 	return median(samples, func(s sample) float64 { return float64(s.Peak) }), nil
 }
 
-// raiseLimit sets the machine's nf_conntrack_max from old to n, and returns what
-// sets it back. An interrupt sets it back too.
+// raiseLimit changes the machine's nf_conntrack_max from old to n. The returned
+// function restores it, and so does an interrupt.
 func raiseLimit(old, n int) (back func(), err error) {
 	if err := setLimit(n); err != nil {
 		return nil, err

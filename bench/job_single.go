@@ -6,8 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// floorEach makes the message of each flow beforehand, and calls do for each
-// message.
+// floorEach prepares the message of each flow and calls do with it.
 func floorEach(r *run, message func(*requests, *flow), do func(*socket, []byte) error) error {
 	s, err := newSocket()
 	if err != nil {
@@ -55,7 +54,7 @@ var established = conntrack.ProtoInfoTCP{
 	ReplyFlags:          tcpFlags,
 }
 
-// libraryFlow returns f as a user of this library would write it down.
+// libraryFlow returns f as a user of this library would write it.
 func (f *flow) libraryFlow() conntrack.Flow {
 	lf := conntrack.NewFlow(f.proto, conntrack.StatusFlag(f.status()),
 		f.source.Addr(), f.destination.Addr(), f.source.Port(), f.destination.Port(), f.timeout, f.mark)
@@ -72,7 +71,7 @@ func (f *flow) libraryFlow() conntrack.Flow {
 	return lf
 }
 
-// libraryEach calls do with some flows at a time.
+// libraryEach calls do with a few flows at a time.
 func libraryEach(r *run, translate func(*flow) conntrack.Flow, do func(*conntrack.Conn, []conntrack.Flow) error) error {
 	c, err := conntrack.Dial(nil)
 	if err != nil {
@@ -124,12 +123,12 @@ func libraryUpdate(r *run) error {
 	})
 }
 
-// libraryKey returns no more of f than it takes to find it.
+// libraryKey returns only the parts of f that are needed to find it.
 func (f *flow) libraryKey() conntrack.Flow {
 	return conntrack.Flow{TupleOrig: f.libraryFlow().TupleOrig}
 }
 
-// libraryDelete is given flows as they are in the hands of a program: whole.
+// libraryDelete passes complete flows, as a program would have them.
 func libraryDelete(r *run) error {
 	return libraryEach(r, (*flow).libraryFlow, func(c *conntrack.Conn, flows []conntrack.Flow) error {
 		for i := range flows {
@@ -141,7 +140,7 @@ func libraryDelete(r *run) error {
 	})
 }
 
-// vishvanandaFlow returns f as far as vishvananda/netlink can say it.
+// vishvanandaFlow returns the parts of f that vishvananda/netlink supports.
 func (f *flow) vishvanandaFlow() *netlink.ConntrackFlow {
 	vf := &netlink.ConntrackFlow{
 		FamilyType: unix.AF_INET,
@@ -169,8 +168,8 @@ func (f *flow) vishvanandaFlow() *netlink.ConntrackFlow {
 
 type vishvanandaFunc func(netlink.ConntrackTableType, netlink.InetFamily, *netlink.ConntrackFlow) error
 
-// vishvanandaEach calls do for each flow but those of ICMP, which
-// vishvananda/netlink cannot express.
+// vishvanandaEach calls do for each flow except those of ICMP, which
+// vishvananda/netlink does not support.
 func vishvanandaEach(r *run, do vishvanandaFunc) error {
 	var flows []*netlink.ConntrackFlow
 	return r.each((*flow).icmp, func(f *flow) { flows = append(flows, f.vishvanandaFlow()) }, func() error {
@@ -184,11 +183,11 @@ func vishvanandaEach(r *run, do vishvanandaFunc) error {
 	})
 }
 
-// The functions open and close a socket for each request.
+// These functions open and close a socket for each request.
 func vishvanandaCreate(r *run) error { return vishvanandaEach(r, netlink.ConntrackCreate) }
 func vishvanandaUpdate(r *run) error { return vishvanandaEach(r, netlink.ConntrackUpdate) }
 
-// withHandle calls fn with a Handle that has a socket of its own.
+// withHandle calls fn with a Handle that has its own socket.
 func withHandle(fn func(*netlink.Handle) error) error {
 	h, err := netlink.NewHandle(unix.NETLINK_NETFILTER)
 	if err != nil {

@@ -6,52 +6,53 @@ import (
 	"strings"
 )
 
-// The contenders.
+// These are the contenders.
 const (
 	floor       = "floor"       // the bare system calls
 	library     = "library"     // this library
-	vishvananda = "vishvananda" // github.com/vishvananda/netlink, its functions
+	vishvananda = "vishvananda" // the functions of github.com/vishvananda/netlink
 	handle      = "handle"      // the same as methods of a Handle, which keeps its socket
 	command     = "command"     // the conntrack command
 )
 
 var contenders = []string{floor, library, vishvananda, handle, command}
 
-// A job is something that programs do with a table, and how each contender does
-// it. A contender that cannot do it is left out.
+// A job is an operation that programs do with a table, and how each contender
+// does it. Contenders that cannot do it are missing.
 type job struct {
 	name, title string
 	contenders  map[string]func(*run) error
 
-	// ops is how many flows of a table of n a run is about: the last ones.
+	// ops returns how many flows of a table of n a run handles. They are the
+	// last ones.
 	ops func(n int) int
-	// creates says that these are not in the table when the run begins.
+	// creates is set if the table must not have these flows before the run.
 	creates bool
-	// cold says that each run is the first in its process.
+	// cold is set if each run must be the first in its process.
 	cold bool
-	// filters says that the kernel must be one that filters by address.
+	// filters is set if the job needs a kernel that filters by address.
 	filters bool
-	// restore, if not nil, makes the table again what it was before the run.
+	// restore, if not nil, restores the table to its state before the run.
 	restore func(t *table, r *run) error
 
 	limits limits
 }
 
-// The limits are what this library must reach, as issues 3 and 5 set it; a limit
-// of 0 stands for none.
+// The limits are what this library must achieve, as set by issues 3 and 5. A
+// limit of 0 means none.
 type limits struct {
-	time      float64 // times the floor's
-	allocs    float64 // a flow
-	bytes     float64 // a flow
-	advantage float64 // times as fast as vishvananda
-	command   float64 // times as fast as the conntrack command
+	time      float64 // multiple of the floor's
+	allocs    float64 // per flow
+	bytes     float64 // per flow
+	advantage float64 // speed as a multiple of vishvananda's
+	command   float64 // speed as a multiple of the conntrack command's
 }
 
-// limitFlows is the size of the table that the limits are for.
+// limitFlows is the table size that the limits apply to.
 const limitFlows = 200_000
 
-// The numbers of flows that jobs are about. A quarter is enough for those that
-// handle them one by one.
+// These return how many flows a job handles. A quarter is enough for jobs that
+// handle flows one by one.
 func all(n int) int     { return n }
 func quarter(n int) int { return n / 4 }
 
@@ -167,12 +168,12 @@ func jobNames() []string {
 	return append(names, memoryJob, eventsJob, rateJob)
 }
 
-// defaultJobs are those that take no minutes.
+// defaultJobs are the jobs that do not take minutes.
 func defaultJobs() []string {
 	return slices.DeleteFunc(jobNames(), func(name string) bool { return name == rateJob })
 }
 
-// before returns how many flows the table must hold before the job.
+// before returns how many flows the table must have before the job.
 func (j *job) before(n int) int {
 	if j.creates {
 		return n - j.ops(n)

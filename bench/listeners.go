@@ -18,22 +18,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A listener is a contender in the jobs about events. vishvananda/netlink knows
-// no events of this table: its socket type can receive them, undecoded.
+// A listener is a contender in the jobs about events. vishvananda/netlink does
+// not support events of this table, but its socket type can receive them
+// without decoding.
 type listener struct {
 	name, contender, title string
 	listen                 func(*listening) error // nil for the command
 	limits                 eventLimits
 }
 
-// The eventLimits are what this library must reach, as issue 4 sets it.
+// The eventLimits are what this library must achieve, as set by issue 4.
 type eventLimits struct {
 	lossless bool
-	cpu      float64 // times the floor's
-	allocs   float64 // an event
+	cpu      float64 // multiple of the floor's
+	allocs   float64 // per event
 }
 
-// floorListener is what the others are measured by.
+// floorListener is the listener that others are compared with.
 const floorListener = "recvmmsg"
 
 var listeners = []listener{
@@ -55,11 +56,12 @@ var listeners = []listener{
 	{name: "conntrack", contender: command, title: "`conntrack -E`"},
 }
 
-// A listening is a run of a listener, in the process that listens. It counts the
-// events of new flows, and ends when all were received that the kernel queued.
+// A listening is a run of a listener, in the process that listens. It counts
+// the events of new flows. It ends when it has received all that the kernel
+// queued.
 //
-// The two processes talk through the standard files: "ready" says that from now
-// on events are caught, "end SENT DROPPED" that there will be no more.
+// The two processes talk over the standard files. "ready" means that events are
+// received from now on. "end SENT DROPPED" means that no more will follow.
 type listening struct {
 	run      *run
 	received atomic.Int64
@@ -67,10 +69,11 @@ type listening struct {
 	ended    atomic.Bool
 }
 
-// idle is how long a listener waits for what must be there.
+// idle is how long a listener waits for events that must arrive.
 const idle = 3 * time.Second
 
-// ready begins the measurement. When all is received, it calls stop.
+// ready starts the measurement. It calls stop when all events have been
+// received.
 func (l *listening) ready(stop func()) {
 	l.run.meter.start()
 	fmt.Println("ready")
@@ -81,12 +84,12 @@ func (l *listening) ready(stop func()) {
 	}()
 }
 
-// wait returns when all is received that was sent and not dropped, or if nothing
-// comes any more.
+// wait returns when all events that were sent and not dropped have been
+// received, or when no more arrive.
 func (l *listening) wait(parent io.Reader) {
 	var sent, dropped int64
 	if _, err := fmt.Fscanf(bufio.NewReader(parent), "end %d %d\n", &sent, &dropped); err != nil {
-		return // the parent has gone
+		return // the parent has exited
 	}
 	received, since := l.received.Load(), time.Now()
 	for received+dropped < sent && time.Since(since) < idle {
@@ -114,7 +117,7 @@ func (r *run) listenOne() error {
 }
 
 // newListener returns a socket that has joined the group of new flows. It wakes
-// up from time to time to see whether all is over.
+// up at intervals to see whether the run is over.
 func newListener(buffer int) (*socket, error) {
 	s, err := newSocket()
 	if err != nil {
@@ -141,7 +144,8 @@ func setReadBuffer(fd, bytes int) error {
 	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, bytes))
 }
 
-// loop calls receive, which returns how many events it got, until all is over.
+// loop calls receive, which returns how many events it received, until the run
+// is over.
 func (l *listening) loop(receive func() (int, error)) error {
 	l.ready(func() {})
 	defer l.run.meter.stop()
@@ -177,8 +181,8 @@ func floorRecvmsg(l *listening) error {
 	})
 }
 
-// listenBatch is how many events the floor receives with one system call, and
-// this library too.
+// listenBatch is how many events the floor and this library receive with one
+// system call.
 const listenBatch = 64
 
 func floorRecvmmsg(l *listening) error {
@@ -252,8 +256,8 @@ func libraryEvents(l *listening) error {
 	return nil
 }
 
-// libraryListen returns what measures Listen with a channel of 1024 and a reader
-// that counts.
+// libraryListen returns a function that measures Listen with a channel of 1024
+// events and a reader that counts them.
 func libraryListen(workers uint8) func(*listening) error {
 	return func(l *listening) error {
 		c, err := l.dial()
@@ -262,7 +266,8 @@ func libraryListen(workers uint8) func(*listening) error {
 		}
 		defer c.Close()
 		events := make(chan conntrack.Event, 1024)
-		// A goroutine has the profile's labels of the one that starts it.
+		// A goroutine inherits the profile labels of the goroutine that starts
+		// it.
 		l.run.meter.profile.on()
 		errs, err := c.Listen(events, workers, newFlows)
 		if err != nil {

@@ -1,13 +1,13 @@
-// The bench command measures what this library costs beside the bare system
-// calls, beside github.com/vishvananda/netlink and beside the conntrack command:
+// The bench command compares the cost of this library with that of the bare
+// system calls, of github.com/vishvananda/netlink and of the conntrack command:
 //
 //	go run .                 # everything, 200 000 flows
 //	go run . -flows 2000     # in a few seconds, to see that it works
 //	go run . -jobs flows,get -contenders floor,library -rounds 15
 //	go run . -jobs rate      # not part of everything: it takes minutes
 //
-// It needs no set-up and runs as root or as an ordinary user: it makes a network
-// namespace of its own, and fills the connection tracking table there.
+// It needs no set-up and runs as root or as an ordinary user. It creates a
+// network namespace and fills the connection tracking table there.
 package main
 
 import (

@@ -11,26 +11,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A sample is what one run of a job took.
+// A sample is the cost of one run of a job.
 type sample struct {
-	// Flows is how many flows the job handled, or events.
+	// Flows is the number of flows or events that the job handled.
 	Flows int `json:"flows"`
-	// Wall and CPU are in nanoseconds. CPU is that of the process in user and in
-	// kernel mode, on all of its threads.
+	// Wall and CPU are in nanoseconds. CPU is the user and system time of all
+	// threads of the process.
 	Wall int64 `json:"wall_ns"`
 	CPU  int64 `json:"cpu_ns"`
-	// Allocs and Bytes are those of the Go heap.
+	// Allocs and Bytes count allocations on the Go heap.
 	Allocs uint64 `json:"allocs"`
 	Bytes  uint64 `json:"bytes"`
-	// Peak is the most memory in bytes that was resident in the process.
+	// Peak is the peak resident memory of the process in bytes.
 	Peak int64 `json:"peak_rss"`
-	// Foreign says that this was not a Go program, with no Go heap.
+	// Foreign is set for a program that is not in Go and has no Go heap.
 	Foreign bool `json:"foreign,omitempty"`
-	// Overruns is how often a listener was told that it had lost events.
+	// Overruns is how often a listener was told that it lost events.
 	Overruns int `json:"overruns,omitempty"`
 }
 
-// A meter measures what happens between start and stop, added up.
+// A meter measures the sum of the times between start and stop.
 type meter struct {
 	sample
 	started bool
@@ -46,8 +46,8 @@ func (m *meter) start() {
 		m.started = true
 		runtime.GC()
 		m.profile.start()
-		// The peak is to be that of what is measured. Where this fails, that of
-		// the preparations, which is small, counts too.
+		// This resets the peak before the measurement. If it fails, the peak
+		// includes the preparations, which need little memory.
 		_ = os.WriteFile("/proc/self/clear_refs", []byte("5"), 0)
 	}
 	m.profile.on()
@@ -77,8 +77,8 @@ func cpuTime() int64 {
 	return u.Utime.Nano() + u.Stime.Nano()
 }
 
-// peakMemory returns the process's peak resident memory (VmHWM). That of getrusage
-// would not do: a process inherits it from the one that started it.
+// peakMemory returns the peak resident memory of the process (VmHWM). The value
+// of getrusage is unsuitable, because a process inherits it from its parent.
 func peakMemory(pid string) (int64, error) {
 	status, err := os.ReadFile("/proc/" + pid + "/status")
 	if err != nil {

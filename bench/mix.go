@@ -6,21 +6,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A flow is a flow of the mix, as each contender translates it into its own
-// terms before the clock runs.
+// A flow is a flow of the mix. Each contender translates it into its own types
+// before the measurement.
 type flow struct {
 	proto uint8
-	// The original direction, and where its source is translated to: replies
-	// are sent there. Without NAT that is the source itself.
+	// These are the original direction, and the address to which the source is
+	// translated, where replies are sent. Without NAT that is the source
+	// itself.
 	source, destination, translated netip.AddrPort
-	// id is of ICMP, which has no ports.
+	// id is for ICMP, which has no ports.
 	id            uint16
 	mark, timeout uint32
-	// assured flows saw traffic both ways for a while, not just an answer.
+	// assured is set if traffic went both ways for a while, rather than a
+	// single answer.
 	assured bool
 }
 
-// Timeouts far beyond the run of the benchmark, so that nothing expires in it.
+// These timeouts are so long that nothing expires during the benchmark.
 const (
 	timeoutTCP = 432000
 	timeoutUDP = 7200
@@ -31,7 +33,7 @@ const (
 	portDNS   = 53
 )
 
-// A kind is a sort of flow.
+// A kind is a kind of flow.
 type kind uint8
 
 const (
@@ -45,17 +47,17 @@ const (
 	icmp6
 )
 
-// mix is which kind of flow is how frequent: that of a gateway, roughly. It is
-// spread, so that each stretch of flows has the same mix.
+// mix is the frequency of each kind, roughly that of a gateway. The kinds are
+// spread so that each part of the table has the same mix.
 var mix = [20]kind{
 	tcp4, udp4DNS, tcp4NAT, tcp4, tcp6, udp4DNS, tcp4, icmp4, tcp4NAT, tcp4,
 	udp6DNS, tcp4, udp4, tcp4NAT, udp4DNS, tcp4, tcp6, icmp6, udp4DNS, tcp4,
 }
 
-// flowAt returns the i'th flow. No two are alike in either direction.
+// flowAt returns the i'th flow. No two flows have a tuple in common.
 func flowAt(i int) flow {
 	k := mix[i%len(mix)]
-	// A client has some flows at a time, of different ports.
+	// A client has several flows at a time, from different ports.
 	client, port := i/len(mix), uint16(32768+i%len(mix)*1000+i/len(mix)%1000)
 	if i < busyIndices {
 		client = 0
@@ -86,7 +88,7 @@ func flowAt(i int) flow {
 
 	f.translated = f.source
 	if k == tcp4NAT {
-		const ports = 60000 // of one public address
+		const ports = 60000 // per public address
 		f.translated = netip.AddrPortFrom(ipv4(203, 113<<8|i/ports), uint16(1024+i%ports))
 		f.mark = 0x10
 	}
@@ -108,7 +110,7 @@ func (f *flow) ipv6() bool { return f.source.Addr().Is6() }
 
 func (f *flow) icmp() bool { return f.proto == unix.IPPROTO_ICMP || f.proto == unix.IPPROTO_ICMPV6 }
 
-// icmpTypes returns the types of the request and of its answer.
+// icmpTypes returns the ICMP types of the request and of its answer.
 func (f *flow) icmpTypes() (original, reply uint8) {
 	if f.ipv6() {
 		return 128, 129
@@ -118,16 +120,16 @@ func (f *flow) icmpTypes() (original, reply uint8) {
 
 func (f *flow) nat() bool { return f.translated != f.source }
 
-// stale reports whether f is one of those that the jobs delete which delete by
-// a predicate: a quarter of the mix, as when a DNS service loses its backend.
+// stale reports whether f is one of the flows that the jobs with a predicate
+// delete. They are a quarter of the mix, as when a DNS service loses a backend.
 func (f *flow) stale() bool { return isStale(f.proto, f.destination.Port()) }
 
 func isStale(proto uint8, destinationPort uint16) bool {
 	return proto == unix.IPPROTO_UDP && destinationPort == portDNS
 }
 
-// busyIndices is how many flows the client has that has the most.
+// busyIndices is the number of flows of the client with the most flows.
 const busyIndices = 62
 
-// every is for functions that take a predicate.
+// every selects all flows.
 func every(*flow) bool { return true }

@@ -19,9 +19,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A producer makes events for a listener: new TCP flows, in an empty table. It
-// sends messages that it has made beforehand, as fast as the kernel can take
-// them or at some rate.
+// A producer makes events for a listener: new TCP flows in an empty table. It
+// sends prepared messages, either as fast as the kernel takes them or at a
+// given rate.
 type producer struct {
 	t                *table
 	creates, deletes []requests
@@ -51,14 +51,14 @@ func newProducer(t *table, flows int, pin bool) (*producer, error) {
 	return p, nil
 }
 
-// pins are which processors the producer and the listeners may use. The
-// kernel likes to wake a listener on the processor of the one who woke it, where
-// it has to wait for its turn while the producer goes on: longer than the
-// receive buffer lasts, whatever the listener is worth. Nil pins do nothing.
+// pins are the processors that the producer and the listeners may use. The
+// kernel tends to wake a listener on the producer's processor, where it must
+// wait while the producer runs. The receive buffer overflows in that time,
+// however fast the listener is. The methods of nil pins do nothing.
 type pins struct{ all, producer, listener unix.CPUSet }
 
-// newPins keeps one processor for the producer, or returns nil if there is only
-// one.
+// newPins reserves a processor for the producer. It returns nil if there is
+// only one processor.
 func newPins() (*pins, error) {
 	var p pins
 	if err := unix.SchedGetaffinity(0, &p.all); err != nil {
@@ -77,8 +77,8 @@ func newPins() (*pins, error) {
 	return &p, nil
 }
 
-// The methods are about the thread that calls them, and the processes that it
-// starts then.
+// These methods apply to the calling thread and to processes that it starts
+// later.
 func (p *pins) asListener() error { return p.set(func() *unix.CPUSet { return &p.listener }) }
 func (p *pins) asProducer() error { return p.set(func() *unix.CPUSet { return &p.producer }) }
 func (p *pins) free() error       { return p.set(func() *unix.CPUSet { return &p.all }) }
@@ -90,10 +90,10 @@ func (p *pins) set(cpus func() *unix.CPUSet) error {
 	return os.NewSyscallError("sched_setaffinity", unix.SchedSetaffinity(0, cpus()))
 }
 
-// burstFlow returns the i'th flow that is created for its event.
+// burstFlow returns the i'th flow to create for its event.
 func burstFlow(i int) flow {
-	const ports = 50000 // of one client
-	f := flowAt(0)      // one of TCP over IPv4, without NAT
+	const ports = 50000 // per client
+	f := flowAt(0)      // TCP over IPv4, without NAT
 	f.source = netip.AddrPortFrom(ipv4(10, i/ports), uint16(10000+i%ports))
 	f.translated = f.source
 	return f
@@ -107,7 +107,7 @@ func (p *producer) send(r *requests) error {
 	return err
 }
 
-// burst creates all flows at once, and returns how many.
+// burst creates all flows at once and returns their number.
 func (p *producer) burst() (sent int, err error) {
 	for i := range p.creates {
 		if err := p.send(&p.creates[i]); err != nil {
@@ -118,9 +118,9 @@ func (p *producer) burst() (sent int, err error) {
 	return sent, nil
 }
 
-// pace creates flows for a time, perSecond each second or as fast as it can if
-// that is 0, and deletes them again at once. Deleting makes no event that anyone
-// listens to.
+// pace creates flows for a time and deletes them at once. perSecond is the
+// rate; 0 means as fast as possible. Nobody listens for the events of
+// deletions.
 func (p *producer) pace(perSecond float64, d time.Duration) (sent int, err error) {
 	start := time.Now()
 	for i := 0; ; i = (i + 1) % len(p.creates) {
@@ -140,13 +140,13 @@ func (p *producer) pace(perSecond float64, d time.Duration) (sent int, err error
 	}
 }
 
-// An eventSample is what one run of a listener took.
+// An eventSample is the cost of one run of a listener.
 type eventSample struct {
 	sample
 	Sent int `json:"sent"`
 	// Dropped is how many events the kernel could not queue.
 	Dropped int `json:"dropped"`
-	// Took is how long the producer took.
+	// Took is how long the producer ran.
 	Took int64 `json:"producer_ns"`
 }
 
@@ -154,13 +154,13 @@ func (s *eventSample) lossless() bool {
 	return s.Flows == s.Sent && s.Dropped == 0 && s.Overruns == 0
 }
 
-// maxDrain is how long a listener may take for what the kernel has queued.
+// maxDrain is how long a listener may take to read what the kernel has queued.
 const maxDrain = 20 * time.Second
 
-// listen runs a listener in a process of its own while produce makes events. What
-// it measures is the listener's process alone.
+// listen runs a listener in its own process while produce makes events. It
+// measures only the listener's process.
 func (p *producer) listen(r *run, l *listener, produce func() (int, error)) (eventSample, error) {
-	// The listener dies with the thread that started it.
+	// The listener is killed when the thread that started it ends.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	s, err := p.listenTo(r, l, produce)
@@ -194,8 +194,8 @@ func (p *producer) listenTo(r *run, l *listener, produce func() (int, error)) (s
 	return s, err
 }
 
-// drain waits until the kernel has no events queued for anyone, and returns how
-// many it has dropped.
+// drain waits until the kernel has no queued events. It returns how many events
+// were dropped.
 func drain() (dropped int, err error) {
 	for start := time.Now(); ; time.Sleep(2 * time.Millisecond) {
 		sockets, err := listeningSockets()
@@ -205,7 +205,7 @@ func drain() (dropped int, err error) {
 		if len(sockets) != 1 {
 			return 0, fmt.Errorf("%d sockets listen instead of one", len(sockets))
 		}
-		// What it does not read in this time, it will not read later.
+		// What was not read in this time will not be read later.
 		if sockets[0].queued == 0 || time.Since(start) > maxDrain {
 			return sockets[0].drops, nil
 		}
@@ -247,10 +247,10 @@ func listeningSockets() ([]netlinkSocket, error) {
 
 // A listenerProcess is a process that listens.
 type listenerProcess interface {
-	// end tells the process that all was sent, waits for its end and completes
-	// the sample.
+	// end tells the process that all events were sent, waits for it to end and
+	// completes the sample.
 	end(s *eventSample) error
-	// kill kills the process if it has not ended.
+	// kill kills the process if it is still running.
 	kill()
 }
 
@@ -261,7 +261,7 @@ func (r *run) startListener(l *listener) (listenerProcess, error) {
 	return r.startSelf()
 }
 
-// selfProcess is this program again, with listenOne.
+// selfProcess is this program, running listenOne.
 type selfProcess struct {
 	cmd *exec.Cmd
 	in  io.WriteCloser
@@ -305,14 +305,14 @@ func (p *selfProcess) end(s *eventSample) error {
 
 func (p *selfProcess) kill() { kill(p.cmd) }
 
-// start starts a process that dies with the thread that calls this.
+// start starts a process that is killed when the calling thread ends.
 func start(cmd *exec.Cmd) error {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	return cmd.Start()
 }
 
-// killLater kills a process that has not ended after a while, unless it is
-// stopped.
+// killLater kills a process that is still running after a while, unless stop is
+// called.
 func killLater(cmd *exec.Cmd) (stop func() bool) {
 	return time.AfterFunc(2*maxDrain, func() { _ = cmd.Process.Kill() }).Stop
 }
@@ -324,8 +324,8 @@ func kill(cmd *exec.Cmd) {
 	}
 }
 
-// conntrackProcess is conntrack -E. What it does before it listens, which is
-// little, is in its CPU time.
+// conntrackProcess is conntrack -E. Its CPU time includes what it does before
+// it listens, which is little.
 type conntrackProcess struct {
 	cmd    *exec.Cmd
 	stderr bytes.Buffer
@@ -354,7 +354,7 @@ func startConntrack(buffer int) (*conntrackProcess, error) {
 			return nil, err
 		}
 		if len(sockets) > 0 {
-			// The size of its buffer is what it sets next.
+			// It sets the size of its buffer next.
 			time.Sleep(20 * time.Millisecond)
 			return p, nil
 		}
@@ -362,7 +362,7 @@ func startConntrack(buffer int) (*conntrackProcess, error) {
 }
 
 func (p *conntrackProcess) end(s *eventSample) error {
-	// It has read all, but perhaps not counted it.
+	// It has read all events but may not have counted them yet.
 	time.Sleep(20 * time.Millisecond)
 	if err := p.cmd.Process.Signal(syscall.SIGINT); err != nil {
 		return err

@@ -8,9 +8,9 @@ import (
 	"runtime/pprof"
 )
 
-// A profile writes the profiles that were asked for. What runs while the clock
-// runs carries the label "measured", so that the preparations can be left out:
-// go tool pprof -tagfocus=measured. A nil profile does nothing.
+// A profile writes the requested profiles. Measured code has the label
+// "measured", so that the preparations can be left out: go tool pprof
+// -tagfocus=measured. The methods of a nil profile do nothing.
 type profile struct {
 	cpu, mem string
 	file     *os.File
@@ -52,7 +52,7 @@ func (p *profile) off() {
 	}
 }
 
-// end writes what was collected.
+// end writes the profiles.
 func (p *profile) end() error {
 	if p == nil {
 		return nil

@@ -9,7 +9,7 @@ import (
 	"text/tabwriter"
 )
 
-// A report is everything that was measured.
+// A report has all measurements.
 type report struct {
 	Machine machine      `json:"machine"`
 	Flows   int          `json:"flows"`
@@ -36,7 +36,7 @@ type jobResult struct {
 	job *job
 }
 
-// A contenderResult holds the medians of its samples, a flow.
+// A contenderResult has the medians of its samples, per flow.
 type contenderResult struct {
 	Name    string   `json:"name"`
 	Samples []sample `json:"samples"` // one a round
@@ -46,14 +46,15 @@ type contenderResult struct {
 	Allocs float64 `json:"allocs"`
 	Bytes  float64 `json:"bytes"`
 	Peak   float64 `json:"peak_rss"`
-	// WallRatio and CPURatio compare with the floor, 0 if it did not run.
+	// WallRatio and CPURatio are relative to the floor. They are 0 if the floor
+	// did not run.
 	WallRatio float64 `json:"wall_ratio,omitempty"`
 	CPURatio  float64 `json:"cpu_ratio,omitempty"`
 
 	Foreign bool `json:"foreign,omitempty"`
 }
 
-// A limitResult says whether this library keeps a limit.
+// A limitResult says whether this library is within a limit.
 type limitResult struct {
 	What  string  `json:"what"`
 	Value float64 `json:"value"`
@@ -83,7 +84,7 @@ func (r *jobResult) add(contender string, s sample) {
 func wall(s sample) float64 { return float64(s.Wall) / float64(s.Flows) }
 func cpu(s sample) float64  { return float64(s.CPU) / float64(s.Flows) }
 
-// summarise works out the medians, the ratios and the limits.
+// summarise computes the medians, the ratios and the limits.
 func (r *jobResult) summarise() {
 	slices.SortFunc(r.Contenders, func(a, b *contenderResult) int {
 		return slices.Index(contenders, a.Name) - slices.Index(contenders, b.Name)
@@ -133,8 +134,9 @@ func median[S any](samples []S, of func(S) float64) float64 {
 	return medianOf(values)
 }
 
-// medianRatio is the median of the ratios of the rounds, not the ratio of the
-// medians: what slows a whole round down does not count.
+// medianRatio returns the median of the ratios of the rounds, rather than the
+// ratio of the medians. A disturbance that slows down a whole round does not
+// affect it.
 func medianRatio[S any](a, b []S, of func(S) float64) float64 {
 	var ratios []float64
 	for i := range min(len(a), len(b)) {
@@ -189,8 +191,8 @@ func (r *report) write(w io.Writer) {
 	r.Memory.write(w)
 }
 
-// busy reports whether the floor waited for a processor: it hardly waits for
-// anything else, so its time should be its CPU time.
+// busy reports whether the floor waited for a processor. It waits for little
+// else, so its time should equal its CPU time.
 func (r *report) busy() bool {
 	var waited []float64
 	for _, j := range r.Jobs {
@@ -201,7 +203,7 @@ func (r *report) busy() bool {
 	return len(waited) > 0 && medianOf(waited) > 1.15
 }
 
-// label is what a contender is called in the table.
+// label returns the name of a contender in the table.
 func (r *jobResult) label(contender string) string { return label(r.Name, contender) }
 
 func label(job, contender string) string {
@@ -287,13 +289,13 @@ func number(x float64) string {
 
 func mebibytes(b float64) string { return fmt.Sprintf("%.1f MiB", b/(1<<20)) }
 
-// markdown is a table in Markdown whose columns line up.
+// markdown is a Markdown table with aligned columns.
 type markdown struct {
 	w *tabwriter.Writer
 }
 
-// newMarkdown begins a table. Columns whose name begins with ">" are aligned to
-// the right.
+// newMarkdown starts a table. Columns whose name starts with ">" are aligned
+// right.
 func newMarkdown(w io.Writer, columns ...string) *markdown {
 	m := &markdown{tabwriter.NewWriter(w, 0, 0, 1, ' ', 0)}
 	var names, rules []string

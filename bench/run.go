@@ -7,31 +7,32 @@ import (
 	"os/exec"
 )
 
-// A run is one contender doing one job once, in a process of its own: this
-// program again, in the same namespace, with the run as its argument. So its CPU
-// time and memory are its own.
+// A run is one contender doing one job once. It has its own process, so that
+// its CPU time and memory are its own: this program again, in the same
+// namespace, with the run as its argument.
 type run struct {
 	Job       string
 	Contender string
-	// Table is how many flows of the mix the table holds or will hold. The job is
-	// about the last Ops of them, or about all if it looks at the whole table.
+	// Table is how many flows of the mix the table has or will have. The job
+	// handles the last Ops of them, or all if it reads the whole table.
 	Table, Ops int
-	// Repeat is how often a run that looks at the whole table does so, 0 for once.
+	// Repeat is how often a run repeats a job that reads the whole table. 0
+	// means once.
 	Repeat int
-	// Cold leaves out the warm-up in the process itself.
+	// Cold omits the warm-up in the process.
 	Cold bool
 	// Buffer is the size of a listener's receive buffer. The kernel doubles it.
 	Buffer int
-	// CPUProfile and MemProfile are files to write, if not empty.
+	// CPUProfile and MemProfile are the files to write, if not empty.
 	CPUProfile, MemProfile string
 
 	meter meter
 }
 
-// runCommand is the first argument of a process that is to do one run.
+// runCommand is the first argument of a process that does one run.
 const runCommand = "run-one"
 
-// measure does the run in a process of its own.
+// measure does the run in its own process.
 func (r *run) measure() (sample, error) {
 	arg, err := json.Marshal(r)
 	if err != nil {
@@ -50,7 +51,7 @@ func (r *run) measure() (sample, error) {
 	return s, nil
 }
 
-// runOne does the run that arg describes, and prints its sample.
+// runOne does the run described by arg and prints its sample.
 func runOne(arg string) error {
 	var r run
 	if err := json.Unmarshal([]byte(arg), &r); err != nil {
@@ -80,10 +81,10 @@ func runOne(arg string) error {
 	return json.NewEncoder(os.Stdout).Encode(r.meter.sample)
 }
 
-// whole measures fn, which handles the whole table, changes nothing and returns
-// how many flows it found. All have to be found. Unless the run is a cold one, fn
-// runs before without being measured: a program that dumps the table mostly does
-// so again and again, with memory that it has from the last time.
+// whole measures fn, which reads the whole table and returns how many flows it
+// found. It must find all. Unless the run is cold, fn first runs once
+// unmeasured: programs usually dump the table again and again, and reuse
+// memory.
 func (r *run) whole(want int, fn func() (int, error)) error {
 	if !r.Cold {
 		if _, err := fn(); err != nil {
@@ -105,10 +106,10 @@ func (r *run) whole(want int, fn func() (int, error)) error {
 	return nil
 }
 
-// each measures work on the last flows of the table. They are prepared some at a
-// time while the clock stands, so that neither the time nor the memory that this
-// takes is the contender's: prepare is called for each flow, and then work.
-// skip, which may be nil, leaves flows out.
+// each measures work on the last flows of the table. It prepares a few at a
+// time outside the measurement, so that the cost of preparing does not count:
+// it calls prepare for each flow, then work. skip, which may be nil, excludes
+// flows.
 func (r *run) each(skip func(*flow) bool, prepare func(*flow), work func() error) error {
 	const stretch = 8 * batchSize
 	n := 0
@@ -120,7 +121,7 @@ func (r *run) each(skip func(*flow) bool, prepare func(*flow), work func() error
 		n = 0
 		return err
 	}
-	var f flow // one for all: it is on the heap
+	var f flow // declared once because it escapes to the heap
 	for i := r.Table - r.Ops; i < r.Table; i++ {
 		f = flowAt(i)
 		if skip != nil && skip(&f) {

@@ -11,11 +11,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A socket is a blocking netlink socket with nothing between it and the kernel:
-// what it does is the floor that others are measured by. It looks at no more of
-// what it receives than it takes to see the end of the replies and a failure,
-// and it allocates nothing: the message headers are made once, and the system
-// calls bare, since unix.Recvmsg and unix.SendmsgN allocate addresses.
+// A socket is a blocking netlink socket with minimal overhead. Its costs are
+// the floor that others are compared with. It reads only enough of the replies
+// to find their end and errors. It allocates nothing: message headers are
+// reused, and system calls are made directly because unix.Recvmsg and
+// unix.SendmsgN allocate addresses.
 type socket struct {
 	fd  int
 	in  []byte
@@ -62,8 +62,8 @@ func (s *socket) receive() ([]byte, error) {
 
 var errReply = errors.New("unexpected reply of the kernel")
 
-// result returns the errno of b, which is an acknowledgement or an error, and
-// the sequence number of the message that it is for.
+// result returns the sequence number and the errno of b, which is an
+// acknowledgement or an error.
 func result(b []byte) (seq uint32, err error) {
 	if len(b) < nlmsgHeaderLen+4 || binary.NativeEndian.Uint16(b[4:]) != unix.NLMSG_ERROR {
 		return 0, fmt.Errorf("%w: %x", errReply, b[:min(len(b), nlmsgHeaderLen)])
@@ -75,7 +75,7 @@ func result(b []byte) (seq uint32, err error) {
 	return seq, err
 }
 
-// do sends one request that wants an acknowledgement, and waits for it.
+// do sends a request and waits for its acknowledgement.
 func (s *socket) do(request []byte) error {
 	if err := s.send(request); err != nil {
 		return err
@@ -88,7 +88,7 @@ func (s *socket) do(request []byte) error {
 	return err
 }
 
-// get sends one request that wants a flow, and waits for it.
+// get sends a request for a flow and waits for it.
 func (s *socket) get(request []byte) error {
 	if err := s.send(request); err != nil {
 		return err
@@ -104,16 +104,16 @@ func (s *socket) get(request []byte) error {
 	return nil
 }
 
-// dump dumps the whole table and drops it.
+// dump dumps the whole table and discards it.
 func (s *socket) dump() error {
 	s.out.reset()
 	s.out.dump()
 	return s.dumpWith(s.out.buf)
 }
 
-// dumpWith dumps what request asks for and drops it. The end is recognised by
-// what stands at the end of a datagram, without a look at the messages before
-// it: an NLMSG_DONE, with the sequence number of the request.
+// dumpWith sends a dump request and discards the replies. It detects the end by
+// looking only at the end of each datagram, for an NLMSG_DONE with the sequence
+// number of the request.
 func (s *socket) dumpWith(request []byte) error {
 	if err := s.send(request); err != nil {
 		return err
@@ -138,9 +138,8 @@ func (s *socket) dumpWith(request []byte) error {
 	}
 }
 
-// batch sends count messages at once, the last of which wants an
-// acknowledgement, and waits for it. It returns how many messages failed, and
-// the first failure.
+// batch sends count messages at once and waits for the acknowledgement of the
+// last one. It returns how many failed, and the first error.
 func (s *socket) batch(messages []byte, count int) (failed int, first error, err error) {
 	if err := s.send(messages); err != nil {
 		return 0, nil, err

@@ -11,12 +11,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// batchSize is how many messages go in one send: as many as this library sends,
-// see netfilter.Conn.MaxBatch.
+// batchSize is how many messages are sent at once. It is what this library
+// sends: see nfnl.Conn.MaxBatch.
 const batchSize = 128
 
-// A table is the connection tracking table of the namespace. It holds the flows
-// of the mix from 0 on.
+// A table is the connection tracking table of the namespace. It has the first
+// flows of the mix.
 type table struct {
 	s *socket
 }
@@ -26,7 +26,7 @@ func newTable() (*table, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Flows have counters, as on most machines that look at their flows.
+	// Flows have counters, as on most machines where programs read flows.
 	if err := os.WriteFile(sysctl("nf_conntrack_acct"), []byte("1"), 0); err != nil {
 		return nil, err
 	}
@@ -43,14 +43,14 @@ func readSysctl(name string) (int, error) {
 	return strconv.Atoi(strings.TrimSpace(string(b)))
 }
 
-// count returns how many flows there are.
+// count returns the number of flows.
 func (t *table) count() (int, error) { return readSysctl("nf_conntrack_count") }
 
-// limit returns how many flows there may be.
+// limit returns the maximum number of flows.
 func (t *table) limit() (int, error) { return readSysctl("nf_conntrack_max") }
 
-// require makes the table hold the first n flows of the mix. It does nothing if
-// their number is right: jobs put back what they took.
+// require puts the first n flows of the mix into the table. It does nothing if
+// their number is right, because jobs restore what they remove.
 func (t *table) require(n int) error {
 	have, err := t.count()
 	if err != nil || have == n {
@@ -74,19 +74,19 @@ func (t *table) flush() error {
 	return t.s.do(r.buf)
 }
 
-// create creates those flows from lo up to hi that want selects. Where the source
-// is translated, the kernel does it.
+// create creates the flows from lo up to hi that want selects. The kernel
+// translates sources.
 func (t *table) create(lo, hi int, want func(*flow) bool) error {
 	return t.batches(lo, hi, want, func(r *requests, f *flow) { r.create(f, true, 0) })
 }
 
-// delete deletes the flows from lo up to hi. Those that are not there do not
-// matter.
+// delete deletes the flows from lo up to hi. It ignores missing ones.
 func (t *table) delete(lo, hi int) {
 	_ = t.batches(lo, hi, every, func(r *requests, f *flow) { r.delete(f, 0) })
 }
 
-// batches sends what request makes of flows, and returns the first failure.
+// batches sends the message that request makes for each flow. It returns the
+// first error.
 func (t *table) batches(lo, hi int, want func(*flow) bool, request func(*requests, *flow)) error {
 	var failure error
 	r := &t.s.out
@@ -103,7 +103,7 @@ func (t *table) batches(lo, hi int, want func(*flow) bool, request func(*request
 		return err
 	}
 	r.reset()
-	var f flow // one for all: it is on the heap
+	var f flow // declared once because it escapes to the heap
 	for i := lo; i < hi; i++ {
 		f = flowAt(i)
 		if !want(&f) {
@@ -122,18 +122,17 @@ func (t *table) batches(lo, hi int, want func(*flow) bool, request func(*request
 	return failure
 }
 
-// setLimit sets how many flows a table may hold: on the whole machine, so that
-// the one who calls this must put it back. The kernel allows it to root alone, and
-// in the initial network namespace alone: in the one from which this command was
-// started, if that is it.
+// setLimit sets the maximum number of flows in a table of the whole machine, so
+// the caller must restore it. The kernel only allows this to root in the
+// initial network namespace. setLimit enters the namespace from which this
+// command was started, which may be the initial one.
 func setLimit(n int) error {
 	return inNamespaceOf(os.Getppid(), func() error {
 		return os.WriteFile(sysctl("nf_conntrack_max"), strconv.AppendInt(nil, int64(n), 10), 0)
 	})
 }
 
-// inNamespaceOf calls fn on a thread that is in the network namespace of the
-// process with the given id.
+// inNamespaceOf calls fn on a thread in the network namespace of a process.
 func inNamespaceOf(pid int, fn func() error) error {
 	result := make(chan error)
 	go func() {
@@ -143,7 +142,7 @@ func inNamespaceOf(pid int, fn func() error) error {
 				return fmt.Errorf("%w (only root can)", err)
 			}
 			defer ns.Close()
-			runtime.LockOSThread() // and never unlock it: the thread ends with the goroutine
+			runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
 			if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
 				return os.NewSyscallError("setns", err)
 			}

@@ -7,15 +7,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What linux/netfilter/nfnetlink_conntrack.h calls IPCTNL_MSG_CT_..., with the
-// subsystem in the upper byte.
+// These are IPCTNL_MSG_CT_... in linux/netfilter/nfnetlink_conntrack.h, with
+// the subsystem in the upper byte.
 const (
 	msgNew = unix.NFNL_SUBSYS_CTNETLINK<<8 + iota
 	msgGet
 	msgDelete
 )
 
-// The attributes of the same header that the requests are made of.
+// These are the attributes of that header that the requests use.
 const (
 	ctaTupleOrig  = 1
 	ctaTupleReply = 2
@@ -44,7 +44,7 @@ const (
 	ctaProtoICMPID   = 4
 	ctaProtoICMPType = 5
 	ctaProtoICMPCode = 6
-	ctaProtoICMPv6   = 3 // what ICMPv6's numbers are higher by
+	ctaProtoICMPv6   = 3 // added to the numbers of ICMP
 
 	ctaProtoInfoTCP      = 1
 	ctaTCPState          = 1
@@ -65,21 +65,21 @@ const (
 	nlmsgDoneLen   = nlmsgHeaderLen + 4 // with the error number
 )
 
-// What an established TCP connection of today looks like.
+// These are the values of a typical established TCP connection.
 const (
 	tcpEstablished = 3
 	tcpWindowScale = 7
-	tcpFlags       = 0x0303 // window scaling and SACK, and both in the mask
+	tcpFlags       = 0x0303 // window scaling and SACK, in value and mask
 )
 
-// The bits of enum ip_conntrack_status.
+// These are bits of enum ip_conntrack_status.
 const (
 	statusSeenReply = 1 << 1
 	statusAssured   = 1 << 2
 	statusConfirmed = 1 << 3
 )
 
-// status is what the flow's CTA_STATUS is.
+// status returns the CTA_STATUS of the flow.
 func (f *flow) status() uint32 {
 	if f.assured {
 		return statusSeenReply | statusAssured | statusConfirmed
@@ -87,8 +87,8 @@ func (f *flow) status() uint32 {
 	return statusSeenReply | statusConfirmed
 }
 
-// requests is a buffer of messages for the kernel. It is what the floor sends, so
-// it holds what is needed and nothing else.
+// requests is a buffer of messages for the kernel. The floor sends them, so
+// they have only what is necessary.
 type requests struct {
 	buf   []byte
 	start int // of the last message
@@ -97,7 +97,7 @@ type requests struct {
 
 func (r *requests) reset() { *r = requests{buf: r.buf[:0]} }
 
-// begin begins a message. Its sequence number is its place in the buffer: 1, 2...
+// begin starts a message. Messages are numbered 1, 2, ... in the buffer.
 func (r *requests) begin(typ, flags uint16, v6 bool) {
 	r.start = len(r.buf)
 	r.count++
@@ -182,8 +182,8 @@ func (r *requests) original(f *flow) {
 	r.tuple(ctaTupleOrig, f, f.source, f.destination, t)
 }
 
-// create appends the message that creates f. With nat, the kernel translates the
-// source; without, the entry only looks as if it did.
+// create appends the message that creates f. If nat is set, the kernel
+// translates the source. Otherwise the entry only looks translated.
 func (r *requests) create(f *flow, nat bool, flags uint16) {
 	r.begin(msgNew, flags|unix.NLM_F_CREATE|unix.NLM_F_EXCL, f.ipv6())
 	r.original(f)
@@ -223,7 +223,7 @@ func (r *requests) create(f *flow, nat bool, flags uint16) {
 	r.end()
 }
 
-// updatedMark is what the update jobs set.
+// updatedMark returns the mark that the update jobs set.
 func (f *flow) updatedMark() uint32 { return f.mark | 0x100 }
 
 func (r *requests) update(f *flow, flags uint16) {
@@ -240,8 +240,8 @@ func (r *requests) get(f *flow) {
 	r.end()
 }
 
-// delete appends the message that deletes f. The kernel looks at one tuple only,
-// so one is what the floor sends.
+// delete appends the message that deletes f. It has only one tuple, because the
+// kernel uses only one.
 func (r *requests) delete(f *flow, flags uint16) {
 	r.begin(msgDelete, flags, f.ipv6())
 	r.original(f)
@@ -262,8 +262,8 @@ func (r *requests) flush() {
 	r.end()
 }
 
-// acknowledgeLast asks for an acknowledgement of the last message, which ends
-// the answers to a batch.
+// acknowledgeLast requests an acknowledgement of the last message, which ends
+// the replies to a batch.
 func (r *requests) acknowledgeLast() {
 	flags := r.buf[r.start+6:]
 	binary.NativeEndian.PutUint16(flags, binary.NativeEndian.Uint16(flags)|unix.NLM_F_ACK)

@@ -49,8 +49,10 @@ const (
 
 // linux/netfilter/nfnetlink.h
 const (
-	subsysConntrack = 1
-	subsysExpect    = 2
+	subsysConntrack  = 1
+	subsysExpect     = 2
+	subsysHook       = 12
+	hookFunctionName = 4
 
 	batchBegin = 16
 	batchEnd   = 17

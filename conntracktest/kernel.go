@@ -3,6 +3,7 @@ package conntracktest
 import (
 	"encoding/binary"
 	"fmt"
+	"io/fs"
 	"slices"
 	"sync"
 	"time"
@@ -135,7 +136,7 @@ func NewKernel(o *Options) *Kernel {
 	if k.release, err = release.Parse(k.opts.Release); err != nil || !k.atLeast(4, 18) {
 		panic(fmt.Sprintf("conntracktest: Options.Release is %q, no release of Linux from 4.18 on", k.opts.Release))
 	}
-	k.newConn = testkit.NewKernel(k.release)
+	k.newConn = testkit.NewKernel(k.release, k.sysctl)
 	s := k.newSocket()
 	k.pids, s.pid = 0, 0
 	k.traffic.conn = k.dial(s)
@@ -144,6 +145,29 @@ func NewKernel(o *Options) *Kernel {
 
 func (k *Kernel) atLeast(major, minor int) bool {
 	return !k.release.Less(release.Release{Major: major, Minor: minor})
+}
+
+// sysctl returns the value of the sysctl nf_conntrack_NAME.
+func (k *Kernel) sysctl(name string) (uint32, error) {
+	set := func(b bool) uint32 {
+		if b {
+			return 1
+		}
+		return 0
+	}
+	switch name {
+	case "acct":
+		return set(k.opts.Accounting), nil
+	case "timestamp":
+		return set(k.opts.Timestamps), nil
+	case "events":
+		return map[EventMode]uint32{EventsAlways: 1, EventsHeard: 2}[k.opts.Events], nil
+	case "max":
+		return uint32(k.opts.MaxEntries), nil
+	case "buckets":
+		return 1, nil
+	}
+	return 0, fs.ErrNotExist
 }
 
 // Dial returns a Conn that speaks to the Kernel. The caller closes it. The error is
@@ -438,6 +462,9 @@ const (
 // op returns what kind of request c is.
 func (c *call) op(subsystem uint16) Op {
 	create := c.flags&flagCreate != 0
+	if subsystem == subsysHook {
+		return 0
+	}
 	if subsystem == subsysExpect {
 		switch {
 		case c.typ == expNew && create:

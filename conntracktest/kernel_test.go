@@ -75,3 +75,13 @@ func TestLongDump(t *testing.T) {
 	require.Equal(t, k.Flows(), flows)
 	require.Greater(t, steps, 2)
 }
+
+func TestSettings(t *testing.T) {
+	t.Parallel()
+	_, c := dial(t, &conntracktest.Options{Accounting: true, MaxEntries: 9, Events: conntracktest.EventsHeard})
+	s, err := c.Settings()
+	require.NoError(t, err)
+	require.Equal(t, conntrack.Settings{
+		Accounting: true, Max: 9, Events: 2, Buckets: 1, TracksIPv4: true, TracksIPv6: true, TrackingKnown: true,
+	}, s)
+}

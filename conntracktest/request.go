@@ -78,6 +78,9 @@ func (k *Kernel) request(s *socket, b []byte) (acknowledged bool, err errno) {
 			p = expectPolicy
 		}
 	}
+	if typ == subsysHook<<8 && k.atLeast(5, 14) {
+		handle = k.getHooks
+	}
 	if handle == nil {
 		return false, einval
 	}
@@ -475,6 +478,26 @@ func (k *Kernel) getDying(c *call) (acknowledged bool, err errno) {
 		})
 	}
 	return c.start(d)
+}
+
+// getHooks answers with the function that tracks the packets of a family: all are
+// tracked.
+func (k *Kernel) getHooks(c *call) (acknowledged bool, err errno) {
+	name := map[uint8]string{afInet: "ipv4_conntrack_in", afInet6: "ipv6_conntrack_in"}[c.family]
+	if !c.dumps() || name == "" {
+		return false, einval
+	}
+	done := false
+	return c.start(&dump{header: c.header, next: func(int) []byte {
+		var w writer
+		if !done {
+			w.message(subsysHook<<8, flagMulti, c.seq, c.s.pid, c.family, 0)
+			w.text(hookFunctionName, name)
+			w.end()
+		}
+		done = true
+		return w.b
+	}})
 }
 
 // getUnconfirmed answers with nothing: the list is gone since Linux 6.3.

@@ -10,8 +10,9 @@ import (
 	"github.com/ti-mo/conntrack/cttext"
 )
 
-// TestAllocations: a line takes one allocation, and none in a buffer with room for
-// it. The race detector allocates too.
+// TestAllocations asserts that printing a line takes one allocation, and none
+// into a buffer with room for it. The file is not built with the race detector,
+// which allocates too.
 func TestAllocations(t *testing.T) {
 	f, err := plain.ParseFlow(conntrackLines[1].line)
 	require.NoError(t, err)

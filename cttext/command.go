@@ -9,26 +9,27 @@ import (
 	"github.com/ti-mo/conntrack"
 )
 
-// An Op is what a Command does to the table.
+// An Op is what a [Command] does to the table.
 type Op uint8
 
 const (
-	// OpCreate adds a flow that must not be there (-I): Conn.Create.
+	// OpCreate adds a flow that must not exist yet (-I): see
+	// [conntrack.Conn.Create].
 	OpCreate Op = iota + 1
-	// OpAdd adds a flow, or changes that which is there (-A):
-	// Conn.CreateOrUpdate.
+	// OpAdd adds a flow, or changes the existing one (-A): see
+	// [conntrack.Conn.CreateOrUpdate].
 	OpAdd
-	// OpUpdate changes flows (-U): Conn.UpdateFunc.
+	// OpUpdate changes flows (-U): see [conntrack.Conn.UpdateFunc].
 	OpUpdate
-	// OpDelete deletes flows (-D): Conn.DeleteFunc.
+	// OpDelete deletes flows (-D): see [conntrack.Conn.DeleteFunc].
 	OpDelete
-	// OpGet finds one flow (-G): Conn.Get.
+	// OpGet finds one flow (-G): see [conntrack.Conn.Get].
 	OpGet
-	// OpList lists flows (-L): Conn.Flows.
+	// OpList lists flows (-L): see [conntrack.Conn.Flows].
 	OpList
 )
 
-// ops are the options of conntrack(8) for each Op.
+// ops are conntrack(8)'s options for each Op.
 var ops = [...][]string{
 	OpCreate: {"-I", "--create"},
 	OpAdd:    {"-A", "--add"},
@@ -38,7 +39,7 @@ var ops = [...][]string{
 	OpList:   {"-L", "--dump"},
 }
 
-// String returns the option of conntrack(8), such as -I.
+// String returns the option of conntrack(8), such as "-I".
 func (op Op) String() string {
 	if op == 0 || int(op) >= len(ops) {
 		return "unknown"
@@ -46,34 +47,36 @@ func (op Op) String() string {
 	return ops[op][0]
 }
 
-// A Command is what a command of conntrack(8) says.
+// A Command is a parsed command of conntrack(8). [Options.ParseCommand] returns
+// one.
 type Command struct {
 	Op Op
-	// Flow is the flow that -I and -A add, what -U changes, and the key with
-	// which -G finds a flow. It is zero for -D and -L.
+	// Flow is the flow that -I and -A add, the values that -U sets, or the key
+	// by which -G finds a flow. It is zero for -D and -L.
 	Flow conntrack.Flow
-	// Filter selects the flows that -U, -D, -G and -L are about, as far as it
-	// can: for some conditions a Filter has no fields, and Match knows these too.
+	// Filter selects the flows that -U, -D, -G and -L apply to. It cannot
+	// express every condition of a command; Match checks them all.
 	Filter conntrack.Filter
 
 	conditions conditions
 }
 
-// Conditions that a Filter has no fields for. A nil pointer is no condition.
+// conditions are those that a Filter has no fields for. A nil pointer means no
+// condition.
 type conditions struct {
 	id, timeout                 *uint32
 	zone, origZone, replyZone   *uint16
 	state                       *uint8
 	labels                      []int
 	srcNAT, dstNAT, anyNAT      *netip.AddrPort
-	source, destination         netip.Addr // of which only the bits of these masks count
+	source, destination         netip.Addr // only the bits set in these masks count
 	sourceMask, destinationMask netip.Addr
 }
 
 // Match reports whether f meets all conditions of -U, -D, -G or -L.
 //
-// All of them must hold. conntrack(8) itself lets -D ignore -u UNREPLIED and
-// negated flags, and a timeout that no other condition stands with.
+// It is stricter than conntrack(8) in two cases: conntrack -D ignores -u
+// UNREPLIED and negated flags, and a timeout that is the only condition.
 func (c *Command) Match(f *conntrack.Flow) bool { return c.Filter.Match(f) && c.conditions.match(f) }
 
 func (c *conditions) match(f *conntrack.Flow) bool {
@@ -93,7 +96,7 @@ func (c *conditions) match(f *conntrack.Flow) bool {
 
 func is[T comparable](want *T, v T) bool { return want == nil || *want == v }
 
-// agree reports whether want and addr have the same bits where mask has ones.
+// agree reports whether want and addr are equal in the bits that mask sets.
 func agree(want, mask, addr netip.Addr) bool {
 	if !mask.IsValid() {
 		return true
@@ -109,13 +112,14 @@ func and(addr, mask netip.Addr) []byte {
 	return b
 }
 
-// isSrcNAT reports whether f's source is translated, into to as far as that says.
+// isSrcNAT reports whether f's source is translated to the address and port in
+// to. Parts of to that are not set match any.
 func isSrcNAT(f *conntrack.Flow, to netip.AddrPort) bool {
 	return f.Status.SrcNATDone() && f.SourceTranslated() && isAddrPort(f.MappedClient(), to)
 }
 
-// isDstNAT reports whether f's destination is translated, into to as far as that
-// says.
+// isDstNAT reports whether f's destination is translated to the address and
+// port in to. Parts of to that are not set match any.
 func isDstNAT(f *conntrack.Flow, to netip.AddrPort) bool {
 	return f.Status.DstNATDone() && f.DestinationTranslated() && isAddrPort(f.Server(), to)
 }
@@ -124,23 +128,24 @@ func isAddrPort(v, want netip.AddrPort) bool {
 	return (!want.Addr().IsValid() || v.Addr() == want.Addr()) && (want.Port() == 0 || v.Port() == want.Port())
 }
 
-// Change returns what -U changes of f. It is not ok for flows that do not meet
-// the conditions, and where nothing would change.
+// Change returns the changes that -U makes to f, for use with
+// [conntrack.Conn.UpdateFunc]. ok is false if f does not meet the conditions,
+// or if nothing would change.
 func (c *Command) Change(f *conntrack.Flow) (change conntrack.Flow, ok bool) {
 	if c.Op != OpUpdate || !c.Match(f) {
 		return conntrack.Flow{}, false
 	}
 	change = c.Flow
 	if change.Status.Value != 0 {
-		change.Status.Value |= f.Status.Value // flags can be set, and not cleared
+		change.Status.Value |= f.Status.Value // flags can be set but not cleared
 	}
 	if change.Mark&^change.MarkMask != 0 {
-		// Bits outside of the mask turn those of the mark over.
+		// Bits outside the mask are XORed with those of the mark.
 		change.Mark ^= f.Mark &^ change.MarkMask
 		change.MarkMask = ^uint32(0)
 	}
 	if now, new := f.ProtoInfo.SCTP, change.ProtoInfo.SCTP; now != nil && new != nil {
-		// The kernel takes all of it or nothing.
+		// The kernel replaces either all of it or nothing.
 		merged := *new
 		if merged.VTagOriginal == 0 && merged.VTagReply == 0 {
 			merged.VTagOriginal, merged.VTagReply = now.VTagOriginal, now.VTagReply
@@ -150,7 +155,7 @@ func (c *Command) Change(f *conntrack.Flow) (change conntrack.Flow, ok bool) {
 	return change, changes(&change, f)
 }
 
-// changes reports whether an Update with change makes f another one.
+// changes reports whether an Update with change would alter f.
 func changes(change, f *conntrack.Flow) bool {
 	_, state, hasState := stateOf(&change.ProtoInfo)
 	_, before, _ := stateOf(&f.ProtoInfo)
@@ -177,23 +182,23 @@ func changesLabels(change, f *conntrack.Flow) bool {
 	return false
 }
 
-// ParseCommand reads a command of conntrack(8) as one types it, or as a file for
-// its option -R has it: one of -I, -A, -U, -D, -G and -L with its options, long or
-// short, with the word conntrack before it or not. Words in quotes may have blanks
-// in them. The options for a protocol stand behind -p.
+// ParseCommand parses a command of conntrack(8), as typed in a shell or as in a
+// file for its option -R. The command is one of -I, -A, -U, -D, -G and -L with
+// its options, short or long. The word conntrack before it is optional. Quoted
+// words may contain blanks. Options that belong to a protocol must follow -p.
 //
-// Options are read as conntrack(8) reads them: the mark, zones, the id, GRE's keys
-// and the number of a protocol may be hexadecimal (0x10) or octal (010), ports,
-// timeouts and the like are decimal. A condition is what its name says also where
-// conntrack(8) would ignore it, see [Command.Match]; --src-nat=192.0.2.1 and -n
-// 192.0.2.1 are the same. Option -o has no effect. Names of labels are read with
-// o.Labels.
+// Numbers are read as conntrack(8) reads them. Marks, zones, ids, GRE keys and
+// protocol numbers may be decimal, hexadecimal (0x10) or octal (010). Ports,
+// timeouts and other numbers are decimal. Every condition counts, even where
+// conntrack(8) would ignore it: see [Command.Match]. --src-nat=192.0.2.1 and -n
+// 192.0.2.1 are equivalent. Option -o has no effect. Names of labels are looked
+// up in o.Labels.
 //
-// A flow to add needs an original or a reply direction that is complete, and the
-// other one is taken from it as far as the command does not tell it. Its Status
-// has StatusConfirmed, and where the source or the destination is to be
-// translated, the flags for that; so Create makes a flow that is translated. TCP
-// has the flag TCPFlagBeLiberal in both directions, as for ParseFlow.
+// A flow to add needs a complete original or reply direction. The other
+// direction is derived from it, except for the parts that the command gives.
+// Status has StatusConfirmed. If the source or the destination is translated,
+// Status also has the NAT flags, so that Create makes a translated flow. TCP
+// flows have TCPFlagBeLiberal in both directions, as in [Options.ParseFlow].
 func (o Options) ParseCommand(line string) (Command, error) {
 	r := optionReader{lineReader: newLineReader(&o, line)}
 	c, err := r.command()
@@ -203,7 +208,7 @@ func (o Options) ParseCommand(line string) (Command, error) {
 	return c, nil
 }
 
-// command reads a command.
+// command parses a command.
 func (r *optionReader) command() (c Command, err error) {
 	if err := r.readAll(); err != nil {
 		return c, err
@@ -224,7 +229,7 @@ func (r *optionReader) command() (c Command, err error) {
 	return c, nil
 }
 
-// newFlow returns a flow to add.
+// newFlow returns the flow to add.
 func (r *optionReader) newFlow() (f conntrack.Flow, err error) {
 	f = r.meta()
 	f.Status.Value |= conntrack.StatusConfirmed
@@ -234,7 +239,8 @@ func (r *optionReader) newFlow() (f conntrack.Flow, err error) {
 	if f.TupleReply, err = r.newReply(f.TupleOrig); err != nil {
 		return f, err
 	}
-	// Another address that is not said to be a translation is none there.
+	// An address that differs between the directions is a translation only with
+	// --src-nat or --dst-nat.
 	source := r.source.IsValid() || f.TupleReply.IP.DestinationAddress == f.TupleOrig.IP.SourceAddress
 	destination := r.destination.IsValid() || f.TupleReply.IP.SourceAddress == f.TupleOrig.IP.DestinationAddress
 	addTranslation(&f, source && f.SourceTranslated(), destination && f.DestinationTranslated())
@@ -247,8 +253,8 @@ func (r *optionReader) newFlow() (f conntrack.Flow, err error) {
 	return f, nil
 }
 
-// newOrig returns the original direction of a flow to add. What is not told of it
-// is the reply direction turned round.
+// newOrig returns the original direction of a flow to add. Parts that the
+// command does not give are taken from the inverted reply direction.
 func (r *optionReader) newOrig() (conntrack.Tuple, error) {
 	orig := r.orig
 	if !orig.IP.SourceAddress.IsValid() {
@@ -265,15 +271,15 @@ func (r *optionReader) newOrig() (conntrack.Tuple, error) {
 		case r.told(0, w.field), w.field == icmpID:
 		case r.told(1, other):
 			w.field.set(&orig.Proto, other.get(&r.reply.Proto))
-		case orig.Proto.Protocol != conntrack.ProtocolDCCP: // see withoutPorts
+		case !mayLackPorts(orig.Proto.Protocol):
 			return orig, errNoTuple
 		}
 	}
 	return orig, nil
 }
 
-// newReply returns the reply direction of a flow to add: the original one turned
-// round, but for what is told.
+// newReply returns the reply direction of a flow to add: the inverted original
+// direction, except for the parts that the command gives.
 func (r *optionReader) newReply(orig conntrack.Tuple) (conntrack.Tuple, error) {
 	reply := orig.Reverse()
 	reply.Zone = r.reply.Zone
@@ -313,7 +319,7 @@ func hasPorts(number uint8) bool {
 	return len(words) > 0 && words[0].key == portWords[0].key
 }
 
-// key returns what finds a flow: a direction that is complete.
+// key returns the key of a flow: a complete direction.
 func (r *optionReader) key() (f conntrack.Flow, err error) {
 	switch {
 	case !r.seen.has(optProtocol):
@@ -329,7 +335,7 @@ func (r *optionReader) key() (f conntrack.Flow, err error) {
 	return f, nil
 }
 
-// complete reports whether all of a direction is told.
+// complete reports whether the command gives all of a direction.
 func (r *optionReader) complete(direction int, t *conntrack.Tuple) bool {
 	missing := slices.ContainsFunc(wordsOf(r.orig.Proto.Protocol), func(w tupleWord) bool {
 		return !r.told(direction, w.field) && w.field != icmpID
@@ -337,7 +343,7 @@ func (r *optionReader) complete(direction int, t *conntrack.Tuple) bool {
 	return familyOf(&t.IP) != 0 && !missing
 }
 
-// meta returns all but the tuples of a flow to add or to change.
+// meta returns everything but the tuples of a flow to add or change.
 func (r *optionReader) meta() conntrack.Flow {
 	f := conntrack.Flow{
 		Timeout: r.timeout, Zone: r.zone, Mark: r.mark, ProtoInfo: r.info,
@@ -345,7 +351,7 @@ func (r *optionReader) meta() conntrack.Flow {
 	}
 	f.Status.Value = r.status
 	if r.seen.has(optMark) {
-		f.MarkMask = ^uint32(0) // a mark of 0 too
+		f.MarkMask = ^uint32(0) // so that a mark of 0 counts
 	}
 	return f
 }
@@ -357,7 +363,7 @@ func (r *optionReader) changes() conntrack.Flow {
 	return f
 }
 
-// filter returns the conditions that a Filter has fields for.
+// filter returns the conditions that a Filter can express.
 func (r *optionReader) filter() conntrack.Filter {
 	f := conntrack.Filter{Family: r.family, Orig: r.orig, Reply: r.reply}
 	if r.seen.has(optProtocol) && r.orig.Proto.Protocol == 0 {
@@ -388,8 +394,8 @@ func (r *optionReader) filter() conntrack.Filter {
 	return f
 }
 
-// prefixOf returns the prefix of addr that mask leaves, or the zero Prefix if
-// mask has ones behind a zero.
+// prefixOf returns the prefix of addr under mask, or the zero Prefix if the
+// ones of mask are not contiguous.
 func prefixOf(addr, mask netip.Addr) netip.Prefix {
 	ones := 0
 	for _, b := range mask.AsSlice() {
@@ -401,8 +407,7 @@ func prefixOf(addr, mask netip.Addr) netip.Prefix {
 	return netip.PrefixFrom(addr, ones).Masked()
 }
 
-// conditions returns the conditions, but for those that are in the Filter
-// already.
+// conditions returns the conditions that are not in the Filter.
 func (r *optionReader) conditions() conditions {
 	c := conditions{
 		id:        ifSeen(r, optID, r.id),
@@ -423,7 +428,7 @@ func (r *optionReader) conditions() conditions {
 	return c
 }
 
-// ifSeen returns a pointer to v if the option was read.
+// ifSeen returns a pointer to v if the option was given, and nil otherwise.
 func ifSeen[T any](r *optionReader, option wordSet, v T) *T {
 	if !r.seen.has(option) {
 		return nil

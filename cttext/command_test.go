@@ -26,7 +26,7 @@ var (
 	public = netip.MustParseAddr("198.51.100.1")
 )
 
-// tcpFlow returns a flow that -I adds, after a change.
+// tcpFlow returns a flow that -I adds, modified by change.
 func tcpFlow(change func(f *conntrack.Flow)) conntrack.Flow {
 	f := conntrack.NewFlow(conntrack.ProtocolTCP, conntrack.StatusConfirmed, addr1, addr2, 1, 2, 10, 0)
 	change(&f)
@@ -38,7 +38,7 @@ func tcpState(state uint8) *conntrack.ProtoInfoTCP {
 	return &conntrack.ProtoInfoTCP{State: state, OriginalFlags: liberal, ReplyFlags: liberal}
 }
 
-// TestCommandAdds reads what people type to add a flow.
+// TestCommandAdds asserts which flows the commands -I and -A add.
 func TestCommandAdds(t *testing.T) {
 	t.Parallel()
 	const tcp = "-I -t 10 -p tcp -s 192.0.2.1 -d 192.0.2.2 --sport 1 --dport 2"
@@ -104,7 +104,7 @@ func TestCommandAdds(t *testing.T) {
 	require.Equal(t, netip.MustParseAddrPort("[2001:db8::3]:80"), c.Flow.Server())
 }
 
-// TestCommandOps tells what a command does.
+// TestCommandOps asserts the Op of each command.
 func TestCommandOps(t *testing.T) {
 	t.Parallel()
 	const key = " -p 99 -s 192.0.2.1 -d 192.0.2.2"
@@ -123,8 +123,8 @@ func TestCommandOps(t *testing.T) {
 	require.Equal(t, "unknown", cttext.Op(99).String())
 }
 
-// TestCommandConditions: every option behind -D, -L and -G is a condition, and
-// those behind -U that find a flow.
+// TestCommandConditions asserts that every option of -D, -L and -G is a
+// condition, as are those of -U that find a flow.
 func TestCommandConditions(t *testing.T) {
 	t.Parallel()
 	zone := uint16(5)
@@ -140,7 +140,7 @@ func TestCommandConditions(t *testing.T) {
 	}
 	for _, tt := range []struct {
 		options  string
-		met, not string // values that base meets, and does not
+		met, not string // values that match base, and values that do not
 		ops      string
 	}{
 		{"-s", "192.0.2.1", "192.0.2.2", "UDL"},
@@ -195,7 +195,7 @@ func TestCommandConditions(t *testing.T) {
 	require.Zero(t, none.Filter)
 	require.True(t, none.Match(&f))
 
-	// What a Filter can say, it says.
+	// Filter has every condition that it can express.
 	c := parseCommand(t, "-D -s 2001:db8::/32 -d 2001:db8::2 -p udp --sport 0 -m 7/0xf -u ASSURED,UNREPLIED -w 5 --mask-dst ffff::")
 	require.Equal(t, conntrack.Filter{
 		Family: netfilter.ProtoIPv6,
@@ -209,7 +209,7 @@ func TestCommandConditions(t *testing.T) {
 	}, c.Filter)
 }
 
-// TestCommandGet reads the key of a flow, and what it must be besides.
+// TestCommandGet asserts that -G has a key and its other options as conditions.
 func TestCommandGet(t *testing.T) {
 	t.Parallel()
 	f := tcpFlow(func(f *conntrack.Flow) { f.ProtoInfo.TCP, f.ID = tcpState(conntrack.TCPStateClose), 9 })
@@ -231,7 +231,7 @@ func TestCommandGet(t *testing.T) {
 	}
 }
 
-// TestCommandChange says what -U changes of a flow.
+// TestCommandChange asserts what -U changes in a flow.
 func TestCommandChange(t *testing.T) {
 	t.Parallel()
 	const all = 1<<32 - 1
@@ -271,7 +271,7 @@ func TestCommandChange(t *testing.T) {
 		require.False(t, ok, line)
 	}
 
-	// The kernel takes all of SCTP's state or nothing.
+	// The kernel replaces either all of SCTP's state or nothing.
 	sctp := tcpFlow(func(f *conntrack.Flow) {
 		f.TupleOrig.Proto.Protocol = conntrack.ProtocolSCTP
 		f.ProtoInfo.SCTP = &conntrack.ProtoInfoSCTP{State: conntrack.SCTPStateClosed, VTagOriginal: 5, VTagReply: 6}
@@ -287,7 +287,8 @@ func tcpLabels(change func(f *conntrack.Flow)) (f conntrack.Flow) {
 	return f
 }
 
-// TestCommandErrors: what conntrack(8) refuses, and a few things that it should.
+// TestCommandErrors asserts that commands are refused that conntrack(8)
+// refuses, and a few that it should refuse.
 func TestCommandErrors(t *testing.T) {
 	t.Parallel()
 	const tcp = "-I -t 30 -s 1.1.1.1 -d 2.2.2.2 -p tcp --sport 1 --dport 2 "

@@ -4,7 +4,9 @@ package cttext_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log"
 	"net/netip"
 	"strings"
@@ -14,8 +16,8 @@ import (
 	"github.com/ti-mo/conntrack/cttext"
 )
 
-// A line that somebody copied from a terminal becomes a flow, which can then be
-// given to Get, Update, Delete or Create.
+// A line copied from a terminal becomes a flow, which can be passed to Get,
+// Update, Delete or Create.
 func ExampleOptions_ParseFlow() {
 	var o cttext.Options
 	f, err := o.ParseFlow("tcp      6 431999 ESTABLISHED src=192.0.2.1 dst=192.0.2.2 sport=40000 dport=443 " +
@@ -55,6 +57,28 @@ func ExampleOptions_Flow() {
 	}.Flow(&f))
 	// Output:
 	// ipv6     10 udp      17 30 src=2001:db8::1 dst=2001:db8::2 sport=40000 dport=53 [UNREPLIED] src=2001:db8::2 dst=2001:db8::1 sport=53 dport=40000 mark=0 delta-time=60 [start=Sat Aug  2 09:00:00 2025] labels=guest
+}
+
+// Most machines have no such file: flows then have no names of labels.
+func ExampleLoadLabelNames() {
+	names, err := cttext.LoadLabelNames()
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		log.Fatal(err)
+	}
+	f := conntrack.NewFlow(conntrack.ProtocolUDP, 0,
+		netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2"), 40000, 53, 30, 0)
+	fmt.Println(cttext.Options{Labels: names}.Flow(&f))
+	// Output:
+	// udp      17 30 src=192.0.2.1 dst=192.0.2.2 sport=40000 dport=53 [UNREPLIED] src=192.0.2.2 dst=192.0.2.1 sport=53 dport=40000 mark=0
+}
+
+func ExampleReadLabelNames() {
+	names, err := cttext.ReadLabelNames(strings.NewReader("# number and name\n0 dns\n1 guest\n"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(names[0], names[1])
+	// Output: dns guest
 }
 
 // Each command has a method of Conn that carries it out.
@@ -106,7 +130,7 @@ func ExampleOptions_ParseCommand() {
 		"conntrack -I -s 192.0.2.1 -d 192.0.2.2 -p udp --sport 40000 --dport 53 -t 30 -m 7",
 		"conntrack -U -s 192.0.2.0/24 -m 0x10/0xf0",
 		"conntrack -L -p udp --dport 53",
-		"conntrack -D -d 192.0.2.2 -m 7", // its mark is another one now
+		"conntrack -D -d 192.0.2.2 -m 7", // does not match: the mark has changed
 		"conntrack -D -d 192.0.2.2",
 	} {
 		if err := run(line); err != nil {

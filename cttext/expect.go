@@ -8,13 +8,13 @@ import (
 	"github.com/ti-mo/conntrack"
 )
 
-// expectReader reads an expectation.
+// expectReader parses an expectation.
 type expectReader struct {
 	lineReader
 	expect conntrack.Expect
-	// tuples are those with words, in the order of expectTuples.
+	// tuples are in the order of expectTuples.
 	tuples [3]tupleReader
-	// current is the index of that which is being read.
+	// current is the index of the tuple being read.
 	current int
 }
 
@@ -69,7 +69,7 @@ func (r *expectReader) readWord() error {
 	return r.seen.once(word)
 }
 
-// readValue reads the value of a word that is no tuple's.
+// readValue reads the value of a word that does not belong to a tuple.
 func (r *expectReader) readValue(key, value string) (word wordSet, err error) {
 	switch key {
 	case "zone=":
@@ -84,7 +84,7 @@ func (r *expectReader) readValue(key, value string) (word wordSet, err error) {
 	return 0, errUnknown
 }
 
-// readFlags reads the names of flags, with commas between them.
+// readFlags reads a comma-separated list of flags.
 func (r *expectReader) readFlags() error {
 	for name := range strings.SplitSeq(r.word, ",") {
 		i := slices.IndexFunc(expectFlags[:], func(f conntrack.ExpectFlags) bool { return f.String() == name })
@@ -96,8 +96,8 @@ func (r *expectReader) readFlags() error {
 	return nil
 }
 
-// readTupleWord reads a word of one of the tuples. The addresses of mask and
-// master have a prefix, which begins them.
+// readTupleWord reads a word of one of the tuples. The words for the addresses
+// of mask and master have a prefix, and start that tuple.
 func (r *expectReader) readTupleWord(key, value string) (handled bool, err error) {
 	for i, prefix := range tuplePrefixes {
 		if short, ok := strings.CutPrefix(key, prefix); ok && prefix != "" {
@@ -111,8 +111,8 @@ func (r *expectReader) readTupleWord(key, value string) (handled bool, err error
 	return t.set(&r.lineReader, key, value)
 }
 
-// guessProtocol makes t one of a protocol that has that word, if it is the first
-// one that only some have.
+// guessProtocol sets the protocol of t if key is the first word that only some
+// protocols have.
 func (t *tupleReader) guessProtocol(key string) {
 	if t.seen >= wordField {
 		return
@@ -125,8 +125,8 @@ func (t *tupleReader) guessProtocol(key string) {
 	}
 }
 
-// helperProtocols are the protocols of masters, by the kernel's helpers that
-// follow one alone.
+// helperProtocols maps each of the kernel's helpers that serves only one
+// protocol to that protocol.
 var helperProtocols = map[string]uint8{
 	"RAS": conntrack.ProtocolUDP, "amanda": conntrack.ProtocolUDP, "netbios-ns": conntrack.ProtocolUDP,
 	"snmp": conntrack.ProtocolUDP, "snmp_trap": conntrack.ProtocolUDP, "tftp": conntrack.ProtocolUDP,

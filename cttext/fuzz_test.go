@@ -27,8 +27,8 @@ func addLines(f *testing.F) {
 	}
 }
 
-// FuzzParse asserts that whatever is read is the same when it was printed and read
-// again, and nothing panics.
+// FuzzParse asserts that no input causes a panic, and that a parsed entry is
+// the same after it was printed and parsed again.
 func FuzzParse(f *testing.F) {
 	addLines(f)
 	f.Fuzz(func(t *testing.T, line string) {
@@ -58,7 +58,8 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// FuzzCommand asserts that what is read can be matched, and nothing panics.
+// FuzzCommand asserts that no input causes a panic, and that a parsed command
+// can be matched.
 func FuzzCommand(f *testing.F) {
 	addLines(f)
 	for _, line := range []string{
@@ -83,8 +84,8 @@ func FuzzCommand(f *testing.F) {
 	})
 }
 
-// FuzzMessage asserts that whatever event a message is can be printed, and what is
-// read of the line is the same when it was printed again.
+// FuzzMessage asserts that the event in any message can be printed, and that
+// the line parses to an event that prints the same.
 func FuzzMessage(f *testing.F) {
 	f.Add(uint8(0), []byte("\x02\x00\x00\x00\x08\x00\x08\x00\x00\x00\x00\x05"))
 	f.Fuzz(func(t *testing.T, typ uint8, data []byte) {

@@ -11,18 +11,18 @@ import (
 	"github.com/ti-mo/conntrack"
 )
 
-// labelBits is how many labels a flow has room for.
+// labelBits is the number of labels that a flow has room for.
 const labelBits = 128
 
-// LabelNames are the names of a flow's labels: that of label n is at index n, and
-// is empty if it has none.
+// LabelNames are the names of labels, indexed by label number. A label without
+// a name has an empty string.
 type LabelNames []string
 
-// LabelFile is where conntrack(8) and the connlabel match of iptables have the
-// names of labels from.
+// LabelFile is the file from which conntrack(8) and the connlabel match of
+// iptables read the names of labels.
 const LabelFile = "/etc/xtables/connlabel.conf"
 
-// LoadLabelNames reads the names in the file LabelFile.
+// LoadLabelNames reads the names in [LabelFile].
 func LoadLabelNames() (LabelNames, error) {
 	f, err := os.Open(LabelFile)
 	if err != nil {
@@ -32,16 +32,16 @@ func LoadLabelNames() (LabelNames, error) {
 	return ReadLabelNames(f)
 }
 
-// ReadLabelNames reads names of labels in the format of connlabel.conf: lines
-// with a number and a name, such as
+// ReadLabelNames reads names of labels in the format of connlabel.conf. Each
+// line has a number and a name:
 //
 //	0	eth0-in
 //	1	eth0-out
 //
-// As for conntrack(8), the number may be decimal, octal (010) or hexadecimal
-// (0x8), a name consists of ASCII letters, digits, blanks and minus signs, and
-// what is no such line, or repeats a number or a name, is skipped. The only
-// errors are those of r.
+// Like conntrack(8), it accepts decimal, octal (010) and hexadecimal (0x8)
+// numbers, and names of ASCII letters, digits, blanks and minus signs. It skips
+// lines of any other form, and those that repeat a number or a name. It returns
+// an error only if reading from r fails.
 func ReadLabelNames(r io.Reader) (LabelNames, error) {
 	names := make(LabelNames, labelBits)
 	lines := bufio.NewScanner(r)
@@ -72,11 +72,11 @@ func inLabelName(r rune) bool {
 	return r == '-' || r == ' ' || '0' <= r && r <= '9' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z'
 }
 
-// known returns the names of labels that there can be.
+// known returns the names of the labels that a flow can have.
 func (l LabelNames) known() LabelNames { return l[:min(len(l), labelBits)] }
 
-// append appends the names of those labels that are set in f and have one, with a
-// comma between them.
+// append appends the names of the labels that are set in f, separated by
+// commas. It skips labels without a name.
 func (l LabelNames) append(b []byte, f *conntrack.Flow) []byte {
 	first := true
 	for bit, name := range l.known() {
@@ -92,7 +92,7 @@ func (l LabelNames) append(b []byte, f *conntrack.Flow) []byte {
 	return b
 }
 
-// find returns the labels of which text has the names, with a comma between them.
+// find returns the labels in text, which is a comma-separated list of names.
 func (l LabelNames) find(text string) (bits []int, err error) {
 	if l == nil {
 		return nil, errNoLabelNames
@@ -110,9 +110,9 @@ func (l LabelNames) find(text string) (bits []int, err error) {
 	return bits, nil
 }
 
-// cut returns the label whose name text begins with, the longest if there are
-// several, and what follows it. A name ends with the text, at a comma or at a
-// blank.
+// cut returns the label whose name text begins with, and the text after it. If
+// there are several, the longest name wins. A name ends at a comma, at a blank
+// or at the end of text.
 func (l LabelNames) cut(text string) (bit int, rest string, ok bool) {
 	longest := 0
 	for n, name := range l.known() {

@@ -13,7 +13,8 @@ import (
 	"github.com/ti-mo/conntrack/cttext"
 )
 
-// TestReadLabelNames reads what conntrack(8) was tried on.
+// TestReadLabelNames asserts that names are read as conntrack(8) reads them.
+// The input was tried on conntrack(8).
 func TestReadLabelNames(t *testing.T) {
 	t.Parallel()
 	names, err := cttext.ReadLabelNames(strings.NewReader(

@@ -11,8 +11,8 @@ import (
 	"github.com/ti-mo/conntrack/cttext"
 )
 
-// Lines that conntrack(8) 1.4.7 printed, or would print of what no current kernel
-// sends: it was given such messages in place of the kernel's.
+// conntrackLines are lines that conntrack(8) 1.4.7 printed. For what no current
+// kernel sends, conntrack(8) was given messages in the kernel's place.
 var conntrackLines = []struct {
 	name    string
 	options cttext.Options
@@ -62,6 +62,7 @@ var conntrackLines = []struct {
 	{"save GRE", cttext.Options{Save: true}, "-A -t 999 -u UNSET -s 1.1.1.1 -d 2.2.2.2 -r 2.2.2.2 -q 1.1.1.1 -p gre --srckey 17 --dstkey 2748 --reply-key-src 2748 --reply-key-dst 17"},
 	{"save SCTP", cttext.Options{Save: true}, "-A -t 999 -u UNSET -s fd00::1 -d fd00::2 -r fd00::2 -q fd00::1 -p sctp --sport 1 --dport 2 --reply-port-src 2 --reply-port-dst 1 --state COOKIE_ECHOED --orig-vtag 5 --reply-vtag 6"},
 	{"save SCTP heartbeat", cttext.Options{Save: true}, "-A -t 999 -u UNSET -s 1.1.1.1 -d 2.2.2.2 -r 2.2.2.2 -q 1.1.1.1 -p sctp --sport 32 --dport 2 --reply-port-src 2 --reply-port-dst 32 --state (null) --orig-vtag 4294967295 --reply-vtag 0"},
+	{"save UDP-Lite of Linux 7.2", cttext.Options{Save: true}, "-A -t 599 -u UNSET -s 1.1.1.1 -d 2.2.2.2 -r 2.2.2.2 -q 1.1.1.1 -p udplite"},
 	{"save DCCP", cttext.Options{Save: true}, "-A -t 9 -u SEEN_REPLY,ASSURED -s 1.1.1.1 -d 2.2.2.2 -r 2.2.2.2 -q 1.1.1.1 -p dccp --sport 5 --dport 2 --reply-port-src 2 --reply-port-dst 5 --state OPEN --role server"},
 	{"save no name", cttext.Options{Save: true}, "-A -t 999 -u UNSET -s 1.1.1.1 -d 2.2.2.2 -r 2.2.2.2 -q 1.1.1.1 -p 253"},
 	{"save status", cttext.Options{Save: true}, "-A -t 0 -u EXPECTED,SEEN_REPLY,ASSURED,FIXED_TIMEOUT -s 1.1.1.1 -d 2.2.2.2 -r 2.2.2.2 -q 1.1.1.1 -p udp --sport 30000 --dport 2 --reply-port-src 2 --reply-port-dst 30000"},
@@ -71,7 +72,7 @@ var conntrackLines = []struct {
 
 var textLabels = cttext.LabelNames{0: "zero", 1: "a  b", 13: "thir-teen extra", 14: "thir-teen", 127: "last"}
 
-// printedAt is when these lines were printed.
+// printedAt is when conntrackLines were printed.
 var printedAt = time.Date(2025, time.August, 2, 9, 1, 0, 0, time.UTC)
 
 func TestConntrackLines(t *testing.T) {
@@ -84,7 +85,7 @@ func TestConntrackLines(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, strings.TrimSpace(tt.line), o.Flow(&f))
 
-			// Programs that follow events print such lines too.
+			// Other programs that follow events print such lines too.
 			for event, prefix := range map[string]string{"[NEW] ": "", "    [NEW] ": "[1795420208.025837]\t", "[UPDATE] ": ""} {
 				again, err := o.ParseFlow(prefix + event + tt.line + " [USERSPACE] portid=4294967295 progname=a b")
 				if o.Save {

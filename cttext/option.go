@@ -10,18 +10,18 @@ import (
 	"github.com/ti-mo/conntrack"
 )
 
-// commandName is what a command may begin with, and also the name of the table
-// that may stand behind -I and the like.
+// commandName may stand before a command. It is also the name of the table that
+// may follow -I and the like.
 const commandName = "conntrack"
 
-// optionReader reads the options of a command.
+// optionReader parses the options of a command.
 type optionReader struct {
 	lineReader
 	op Op
-	// printed is set to read only what -o save prints.
+	// printed is set to accept only what -o save prints.
 	printed bool
 
-	// The values of the options that were seen.
+	// These are the values of the options that were given.
 	orig, reply                 conntrack.Tuple
 	sourceMask, destinationMask netip.Addr
 	source, destination, anyNAT netip.AddrPort
@@ -30,11 +30,11 @@ type optionReader struct {
 	status, unset               conntrack.StatusFlag
 	zone                        uint16
 	info                        conntrack.ProtoInfo
-	labels                      conntrack.Flow // its labels alone
+	labels                      conntrack.Flow // only its labels
 	withLabels                  []int
 }
 
-// The options that are no tuple's.
+// These are the options that do not belong to a tuple.
 const (
 	optTimeout wordSet = 1 << iota
 	optStatus
@@ -62,10 +62,10 @@ const (
 	optOrigVTag
 	optReplyVTag
 	optRole
-	optField // those of tuples follow, see told
+	optField // followed by the options of tuples, see told
 )
 
-// told reports whether there was an option for a field of one direction's tuple.
+// told reports whether an option gave field f of a direction.
 func (r *optionReader) told(direction int, f tupleField) bool {
 	return r.seen.has(fieldOption(direction, f))
 }
@@ -86,18 +86,18 @@ const (
 	forAll          = forAdd | forUpdate | forDelete | forGet | forList
 )
 
-// An option is one of conntrack(8) that takes a value.
+// An option is an option of conntrack(8) that takes a value.
 type option struct {
 	word  wordSet
 	names []string
-	// ops are those that conntrack(8) has it for.
+	// ops are the commands that have the option.
 	ops opSet
-	// printed is set if -o save prints it.
+	// printed is set if -o save prints the option.
 	printed bool
-	// optional is set if it need not have a value, and repeated if it may be
-	// there more than once.
+	// optional is set if the value may be omitted, and repeated if the option
+	// may be given more than once.
 	optional, repeated bool
-	// protocols are those that have it, nil for all.
+	// protocols are those that have the option, or nil for all.
 	protocols []uint8
 	read      func(r *optionReader, value string) error
 }
@@ -168,8 +168,8 @@ var (
 	errUnset      = errors.New("flags can be set, and not cleared")
 )
 
-// readAll reads all options, and checks what can be checked without knowing what
-// they are for.
+// readAll reads all options. It makes the checks that do not depend on the
+// command.
 func (r *optionReader) readAll() error {
 	if hasControl(r.rest) {
 		return errControl
@@ -190,7 +190,7 @@ func (r *optionReader) readAll() error {
 	}
 }
 
-// check reports whether the options go together.
+// check returns an error if the options contradict each other.
 func (r *optionReader) check() error {
 	if r.op == 0 {
 		return errNoCommand
@@ -216,8 +216,8 @@ func (r *optionReader) check() error {
 	return nil
 }
 
-// nextArg makes the next argument the current word, and returns whether there is
-// one. Quotes are taken off it.
+// nextArg advances to the next argument and removes its quotes. It reports
+// whether there is one.
 func (r *optionReader) nextArg() (bool, error) {
 	if r.rest == "" {
 		r.ended = true
@@ -235,7 +235,7 @@ func (r *optionReader) nextArg() (bool, error) {
 	return true, nil
 }
 
-// nextQuoted is nextArg for arguments with quotes in them.
+// nextQuoted is nextArg for arguments that contain quotes.
 func (r *optionReader) nextQuoted() (bool, error) {
 	var word strings.Builder
 	quote, i := byte(0), 0
@@ -264,7 +264,7 @@ func (r *optionReader) nextQuoted() (bool, error) {
 	return true, nil
 }
 
-// readArg reads the current argument, and the next one if that is its value.
+// readArg reads the current argument, and the next one if it is the value.
 func (r *optionReader) readArg() error {
 	if r.printed && r.word == byProcess {
 		return r.process()
@@ -319,8 +319,8 @@ func (r *optionReader) readOp(op Op) error {
 	return nil
 }
 
-// cutOption returns the name of an option and the value that is in the same
-// word: behind a =, or behind a single letter.
+// cutOption splits an option from a value in the same word, which follows a =
+// or a single letter.
 func cutOption(word string) (name, value string, attached bool) {
 	if strings.HasPrefix(word, "--") {
 		return strings.Cut(word, "=")
@@ -331,7 +331,7 @@ func cutOption(word string) (name, value string, attached bool) {
 	return word, "", false
 }
 
-// find returns the option of that name.
+// find returns the option with the given name.
 func (r *optionReader) find(name string) (o option, ok bool) {
 	number := r.orig.Proto.Protocol
 	for _, o := range options {
@@ -349,7 +349,7 @@ func (r *optionReader) find(name string) (o option, ok bool) {
 	return option{}, false
 }
 
-// fieldReader returns the option for a field of one direction's tuple.
+// fieldReader returns the option for a field of a direction.
 func fieldReader(direction int, w tupleWord) option {
 	return option{
 		word: fieldOption(direction, w.field), printed: true,
@@ -378,7 +378,7 @@ func (r *optionReader) readAddr(value string, into *netip.Addr) (err error) {
 	return err
 }
 
-// readNet reads an address, and the length of its prefix where it has one.
+// readNet reads an address with an optional prefix length.
 func (r *optionReader) readNet(value string, addr, mask *netip.Addr, word wordSet) error {
 	text, length, ok := strings.Cut(value, "/")
 	if err := r.readAddr(text, addr); err != nil || !ok {
@@ -400,7 +400,7 @@ func (r *optionReader) readNet(value string, addr, mask *netip.Addr, word wordSe
 	return r.seen.once(word)
 }
 
-// readAddrPort reads an address and perhaps a port: 192.0.2.1, 192.0.2.1:80,
+// readAddrPort reads an address with an optional port: 192.0.2.1, 192.0.2.1:80,
 // 2001:db8::1 or [2001:db8::1]:80.
 func (r *optionReader) readAddrPort(value string, into *netip.AddrPort) error {
 	if value == "" {
@@ -452,7 +452,7 @@ func (r *optionReader) readFamily(value string) error {
 	return errors.New("no family: ipv4 or ipv6")
 }
 
-// readMark reads a mark, and the mask behind a /.
+// readMark reads a mark with an optional mask after a /.
 func (r *optionReader) readMark(value string) error {
 	mark, mask, masked := strings.Cut(value, "/")
 	r.markMask = ^uint32(0)
@@ -463,7 +463,7 @@ func (r *optionReader) readMark(value string) error {
 	return err
 }
 
-// statusNames are the flags that -u has.
+// statusNames are the names that -u accepts.
 var statusNames = func() map[string]conntrack.StatusFlag {
 	names := map[string]conntrack.StatusFlag{noStatus: 0}
 	for _, f := range []conntrack.StatusFlag{
@@ -475,7 +475,7 @@ var statusNames = func() map[string]conntrack.StatusFlag {
 	return names
 }()
 
-// findStatus returns the flag of that name. The case does not matter.
+// findStatus returns the flag with the given name, ignoring case.
 func findStatus(name string) (flag conntrack.StatusFlag, ok bool) {
 	for n, flag := range statusNames {
 		if strings.EqualFold(n, name) {
@@ -485,7 +485,7 @@ func findStatus(name string) (flag conntrack.StatusFlag, ok bool) {
 	return 0, false
 }
 
-// readStatus reads the names of flags, with commas between them.
+// readStatus reads a comma-separated list of flags.
 func (r *optionReader) readStatus(value string) error {
 	for name := range strings.SplitSeq(value, ",") {
 		into := &r.status
@@ -517,7 +517,7 @@ func (r *optionReader) readLabelAdd(value string) error {
 	return err
 }
 
-// readLabelDel reads the names of labels to remove: all if there are none.
+// readLabelDel reads the names of labels to remove. No names means all labels.
 func (r *optionReader) readLabelDel(value string) error {
 	if value == "" {
 		r.labels.Labels = make([]byte, labelBits/8)
@@ -534,11 +534,11 @@ func (r *optionReader) readState(name string) error {
 	number := r.orig.Proto.Protocol
 	p := protocols[number]
 	if number == conntrack.ProtocolTCP && name == "LISTEN" {
-		name = p.stateName(conntrack.TCPStateSynSent2) // what became of it
+		name = p.stateName(conntrack.TCPStateSynSent2) // the name that replaced it
 	}
 	state, ok := p.findState(name)
 	if name == unnamed && p.saved < p.states {
-		state, ok = p.saved, true // the first one that has no name there
+		state, ok = p.saved, true // -o save uses the first state without a name
 	}
 	if !ok {
 		return errNoState
@@ -572,7 +572,7 @@ func (r *optionReader) readRole(value string) error {
 	return errors.New("neither client nor server")
 }
 
-// savedFlow reads a flow that -o save printed.
+// savedFlow parses a flow that -o save printed.
 func (r *optionReader) savedFlow() (conntrack.Flow, error) {
 	r.printed = true
 	if err := r.readAll(); err != nil {

@@ -13,29 +13,30 @@ import (
 	"github.com/ti-mo/conntrack/netfilter"
 )
 
-// ParseFlow reads a flow from a line that conntrack(8) printed, with whatever
-// options but -o xml, or that is from /proc/net/nf_conntrack, or that
-// [Options.Flow] or [Options.Event] returned. It can then be looked up, deleted, or
-// created again.
+// ParseFlow parses a flow from a printed line. The line may come from
+// conntrack(8) with any options but -o xml, from /proc/net/nf_conntrack, or
+// from [Options.Flow] or [Options.Event]. The flow can then be looked up,
+// deleted or created again.
 //
-// The flow has what the line shows, and what can be told from that:
-//   - The original tuple must be complete. There may be no reply tuple.
-//   - Status has StatusConfirmed, StatusSeenReply where it is not [UNREPLIED], and
-//     the flag shown, of which there is one at most: a flow that is [OFFLOAD]
-//     may or may not be assured. Where the tuples show that NAT changes the
-//     source or the destination, there are the flags for it, and for that NAT was
-//     decided on; so Create makes a flow that is translated. A saved flow without
-//     a timeout is one that is offloaded.
-//   - TCP has the flag TCPFlagBeLiberal in both directions, since the line does
-//     not show the window scales: a connection that is created again without them
-//     would have most of its segments taken for invalid.
-//   - Timestamp is of whole seconds, and where only delta-time shows it, Now is
-//     the time that it counts to, or that of the event if the line has it. Of a
-//     time that the clock of Location showed twice, it is one of the two. Its
-//     year, in UTC, is one of 0 to 9999.
+// The flow has what the line shows, and what follows from it:
+//   - The original tuple must be complete. The reply tuple may be missing.
+//   - Status has StatusConfirmed, StatusSeenReply unless the line has
+//     [UNREPLIED], and the one flag that the line shows, if any. An [OFFLOAD]
+//     flow may or may not be assured. If the tuples show that NAT changes the
+//     source or the destination, Status also has the NAT flags, so that Create
+//     makes a translated flow. A flow printed by -o save without a timeout is
+//     offloaded.
+//   - TCP has TCPFlagBeLiberal in both directions. The line does not show the
+//     window scales, and without them or the flag, the kernel would regard most
+//     segments of a recreated connection as invalid.
+//   - Timestamp is in whole seconds. If the line only has delta-time, it counts
+//     back from the time of the event or, without one, from Now. A time that
+//     the clock of Location showed twice may be either of the two. The year, in
+//     UTC, must be from 0 to 9999.
 //
-// Only Labels, Now and Location of o matter: all forms are read. An error says
-// which word of the line is wrong; what is unknown, or there twice, is wrong.
+// Of o, only Labels, Now and Location matter; all formats are recognized. An
+// error says which word of the line is wrong. Unknown and repeated words are
+// errors.
 func (o Options) ParseFlow(line string) (conntrack.Flow, error) {
 	r := newFlowReader(&o, line)
 	if err := r.read(); err != nil {
@@ -44,12 +45,14 @@ func (o Options) ParseFlow(line string) (conntrack.Flow, error) {
 	return r.flow, nil
 }
 
-// ParseExpect reads an expectation from a line of conntrack -L expect or conntrack
-// -E expect, or that [Options.Expect] or [Options.Event] returned.
+// ParseExpect parses an expectation from a printed line: one of conntrack -L
+// expect or conntrack -E expect, or one from [Options.Expect] or
+// [Options.Event].
 //
-// The line does not show the protocol of the master. It is taken from the
-// helper, if it is one of the kernel's that follows one protocol alone, and else
-// it is that of the expectation if the words for ports allow that, or TCP.
+// The line does not show the protocol of the master, so ParseExpect infers it.
+// If the helper is one of the kernel's that serves only one protocol, it is
+// that. Otherwise it is the protocol of the expectation if it fits the words
+// for ports, or else TCP.
 func (o Options) ParseExpect(line string) (conntrack.Expect, error) {
 	r := newExpectReader(&o, line)
 	if err := r.read(); err != nil {
@@ -58,11 +61,12 @@ func (o Options) ParseExpect(line string) (conntrack.Expect, error) {
 	return r.expect, nil
 }
 
-// ParseEvent reads an event from a line of conntrack -E, conntrack -E -o save or
-// conntrack -E expect, or that [Options.Event] returned. Of the flow or expectation
-// it is as ParseFlow and ParseExpect say.
+// ParseEvent parses an event from a printed line: one of conntrack -E,
+// conntrack -E -o save or conntrack -E expect, or one from [Options.Event]. The
+// flow or expectation in it is read as by [Options.ParseFlow] or
+// [Options.ParseExpect].
 //
-// The name of the program that asked for the change has no place in an Event.
+// The name of the program that caused the event is not kept.
 func (o Options) ParseEvent(line string) (conntrack.Event, error) {
 	flow := newFlowReader(&o, line)
 	if err := flow.prefix(); err != nil {
@@ -78,7 +82,7 @@ func (o Options) ParseEvent(line string) (conntrack.Event, error) {
 	if err != nil {
 		return conntrack.Event{}, flow.failed("event", err)
 	}
-	f := flow.flow // what flow points to keeps all of the reader
+	f := flow.flow // not a pointer into the reader, which would keep all of it alive
 	return conntrack.Event{
 		Type: flow.event, Flow: &f, Time: flow.at, PortID: flow.portID,
 		ZeroMark: flow.seen.has(wordMark) && f.Mark == 0,
@@ -105,8 +109,7 @@ func (o *Options) parseExpectEvent(line string) (conntrack.Event, error) {
 	return e, nil
 }
 
-// What can be wrong. Errors hold no part of a line but the word that they are
-// about, and not more of that than failed allows.
+// These errors quote at most the word that they are about, shortened by failed.
 var (
 	errNoEvent   = errors.New("no event: neither [NEW], [DESTROY] nor, of a flow, [UPDATE] before it")
 	errNoTuple   = errors.New("the addresses and ports of the original direction are not complete")
@@ -128,12 +131,12 @@ var (
 	errUnknownLabel = errors.New("unknown label")
 )
 
-// A wordSet is a set of words or options that were read.
+// A wordSet is a set of words or options that have been read.
 type wordSet uint64
 
 func (s wordSet) has(w wordSet) bool { return s&w != 0 }
 
-// once adds w to s, or returns an error if it is there.
+// once adds w to s, or returns an error if s has it already.
 func (s *wordSet) once(w wordSet) error {
 	if s.has(w) {
 		return errTwice
@@ -142,8 +145,8 @@ func (s *wordSet) once(w wordSet) error {
 	return nil
 }
 
-// The words behind the protocol of a flow or an expectation, but for those of
-// tuples.
+// These are the words after the protocol of a flow or expectation, except those
+// of tuples.
 const (
 	wordUnreplied wordSet = 1 << iota
 	wordStatus
@@ -171,16 +174,16 @@ const (
 type lineReader struct {
 	o    *Options
 	rest string
-	// word is the current one, n its number, from 1, and behind what follows,
-	// with the blanks that are not in rest.
+	// word is the current word, and n its number, counted from 1. behind is the
+	// text after it, including the blanks that rest leaves out.
 	word   string
 	n      int
 	behind string
-	// ended is set behind the last word: what is wrong then is not a word.
+	// ended is set after the last word: an error then is not about a word.
 	ended bool
 	seen  wordSet
 
-	// What stands around the entry.
+	// These are the parts around the entry.
 	event     conntrack.EventType
 	at        time.Time
 	byProcess bool
@@ -202,7 +205,7 @@ func (r *lineReader) failed(kind string, err error) error {
 
 const blanks = " \t"
 
-// peek returns the next word, or "" at the end. What is in brackets is one word.
+// peek returns the next word, or "" at the end. Text in brackets is one word.
 func (r *lineReader) peek() string {
 	end := -1
 	if strings.HasPrefix(r.rest, "[") {
@@ -217,7 +220,7 @@ func (r *lineReader) peek() string {
 	return r.rest[:end]
 }
 
-// next makes the next word the current one, and returns whether there is one.
+// next advances to the next word. It reports whether there is one.
 func (r *lineReader) next() bool {
 	word := r.peek()
 	if word == "" {
@@ -231,8 +234,7 @@ func (r *lineReader) next() bool {
 	return true
 }
 
-// prefix reads what stands before an entry: when the event was, and of what
-// type.
+// prefix reads what precedes an entry: the time and the type of the event.
 func (r *lineReader) prefix() error {
 	if hasControl(r.rest) {
 		return errControl
@@ -258,7 +260,7 @@ func hasControl(s string) bool {
 	return strings.ContainsFunc(s, func(c rune) bool { return c < ' ' && c != '\t' })
 }
 
-// readTime reads when an event was.
+// readTime reads the time of an event.
 func (r *lineReader) readTime(value string) error {
 	sec, usec, ok := strings.Cut(value, ".")
 	s, err1 := strconv.ParseInt(strings.TrimRight(sec, " "), 10, 64)
@@ -270,7 +272,7 @@ func (r *lineReader) readTime(value string) error {
 	return checkTime(r.at)
 }
 
-// checkTime returns an error if JSON has no text for t.
+// checkTime returns an error if t cannot be written as JSON.
 func checkTime(t time.Time) error {
 	if year := t.UTC().Year(); year < 0 || year > 9999 {
 		return errTime
@@ -278,8 +280,8 @@ func checkTime(t time.Time) error {
 	return nil
 }
 
-// process reads which process asked for a change: the address of its socket, and
-// its name, which is not kept.
+// process reads which process caused an event: the address of its socket and
+// its name. The name is not kept.
 func (r *lineReader) process() error {
 	if r.byProcess {
 		return errTwice
@@ -290,12 +292,12 @@ func (r *lineReader) process() error {
 		return errors.New(portIDKey + " expected behind it")
 	}
 	if strings.HasPrefix(r.peek(), progNameKey) {
-		r.rest = "" // it may have blanks in it, and is the last word
+		r.rest = "" // the name is the last word and may contain blanks
 	}
 	return readUint(r.word[len(portIDKey):], &r.portID)
 }
 
-// addr reads an address, which must be of the same family as those before.
+// addr parses an address, which must be of the same family as those before.
 func (r *lineReader) addr(s string) (netip.Addr, error) {
 	a, err := netip.ParseAddr(s)
 	if err != nil || a.Zone() != "" {
@@ -322,16 +324,16 @@ type tupleReader struct {
 	seen wordSet
 }
 
-// The words of a tuple's addresses. Those of its protocol are behind them, in the
-// order of tupleField.
+// These are the words for the addresses of a tuple. Those for its protocol
+// follow, in the order of tupleField.
 const (
 	wordSource wordSet = 1 << iota
 	wordDestination
 	wordField
 )
 
-// set sets what key is the word for. It is not handled if there is no such word
-// in a tuple of that protocol.
+// set sets the field that key names. handled is false if tuples of this
+// protocol have no such word.
 func (t *tupleReader) set(r *lineReader, key, value string) (handled bool, err error) {
 	var word wordSet
 	switch key {
@@ -357,7 +359,7 @@ func (t *tupleReader) set(r *lineReader, key, value string) (handled bool, err e
 	return true, err
 }
 
-// findWord returns the word with that key of a protocol's tuples, or nil.
+// findWord returns the word of a protocol's tuples with the given key, or nil.
 func findWord(number uint8, key string) *tupleWord {
 	words := wordsOf(number)
 	for i := range words {
@@ -368,34 +370,34 @@ func findWord(number uint8, key string) *tupleWord {
 	return nil
 }
 
-// awaitsICMPID reports whether an ICMP id comes next.
+// awaitsICMPID reports whether the next id= is an ICMP id.
 func (t *tupleReader) awaitsICMPID() bool {
 	return t.seen.has(wordField<<icmpCode) && !t.seen.has(wordField<<icmpID)
 }
 
-// started reports whether any word of t was read.
+// started reports whether any word of t has been read.
 func (t *tupleReader) started() bool { return t.seen != 0 }
 
-// complete reports whether all words of t were read, and none of another protocol.
+// complete reports whether all words of t have been read, and none of another
+// protocol.
 func (t *tupleReader) complete() bool {
 	const addrs = wordSource | wordDestination
 	all := addrs
 	for _, w := range wordsOf(t.Proto.Protocol) {
 		all |= wordField << w.field
 	}
-	// DCCP is not tracked since Linux 6.17: /proc has no ports.
-	return t.seen == all || t.seen == addrs && t.Proto.Protocol == conntrack.ProtocolDCCP
+	return t.seen == all || t.seen == addrs && mayLackPorts(t.Proto.Protocol)
 }
 
-// flowReader reads a flow.
+// flowReader parses a flow.
 type flowReader struct {
 	lineReader
 	flow        conntrack.Flow
 	orig, reply tupleReader
-	// state is the name of the state, the word number stateN.
+	// state is the name of the state, and stateN the number of that word.
 	state  string
 	stateN int
-	// hasTimeout is set if there was a timeout.
+	// hasTimeout is set if the line has a timeout.
 	hasTimeout bool
 	delta      int64
 }
@@ -411,7 +413,7 @@ func (r *flowReader) read() error {
 	return r.readEntry()
 }
 
-// readEntry reads what stands behind the prefix.
+// readEntry reads what follows the prefix.
 func (r *flowReader) readEntry() error {
 	if strings.HasPrefix(r.rest, "-") {
 		return r.readSaved()
@@ -462,7 +464,7 @@ func (r *flowReader) readSaved() error {
 	return nil
 }
 
-// readNames reads the family, if it is there, and the protocol.
+// readNames reads the family, which is optional, and the protocol.
 func (r *flowReader) readNames() error {
 	for _, f := range familyNames {
 		if r.peek() != f.name {
@@ -531,8 +533,9 @@ func (r *flowReader) readWord() error {
 	return r.seen.once(word)
 }
 
-// isProcTimeout reports whether word is one of those that /proc/net/nf_conntrack
-// has for GRE: the timeouts that the flow has when packets come.
+// isProcTimeout reports whether word is one of those that
+// /proc/net/nf_conntrack only has for GRE: the timeouts that the flow gets from
+// a packet.
 func isProcTimeout(word string) bool {
 	for _, key := range []string{"timeout=", "stream_timeout="} {
 		if value, ok := strings.CutPrefix(word, key); ok {
@@ -542,7 +545,7 @@ func isProcTimeout(word string) bool {
 	return false
 }
 
-// cutKey returns the key of a word, with the = that ends it, and the value.
+// cutKey splits a word into its key, including the =, and its value.
 func cutKey(word string) (key, value string) {
 	end := strings.IndexByte(word, '=') + 1
 	if end == 0 {
@@ -551,7 +554,7 @@ func cutKey(word string) (key, value string) {
 	return word[:end], word[end:]
 }
 
-// readTupleWord reads a word of either direction. The second src= begins the
+// readTupleWord reads a word of either direction. The second src= starts the
 // reply direction.
 func (r *flowReader) readTupleWord(key, value string) (handled bool, err error) {
 	t := &r.orig
@@ -559,12 +562,12 @@ func (r *flowReader) readTupleWord(key, value string) (handled bool, err error) 
 		t = &r.reply
 	}
 	if key == "id=" && !t.awaitsICMPID() {
-		return false, nil // the flow's
+		return false, nil // the id of the flow
 	}
 	return t.set(&r.lineReader, key, value)
 }
 
-// readValue reads the value of a word that is no tuple's.
+// readValue reads the value of a word that does not belong to a tuple.
 func (r *flowReader) readValue(key, value string) (word wordSet, err error) {
 	f := &r.flow
 	switch key {
@@ -589,7 +592,8 @@ func (r *flowReader) readValue(key, value string) (word wordSet, err error) {
 	case "zone=":
 		return wordZone, readUint(value, &f.Zone)
 	case "delta-time=":
-		// Of a flow that ended before it began, it is two's complement.
+		// For a flow that ended before it began, the number is in two's
+		// complement.
 		n, err := parseUint(value, 64)
 		r.delta = int64(n)
 		return wordDelta, err
@@ -607,7 +611,7 @@ func (r *flowReader) readValue(key, value string) (word wordSet, err error) {
 	return 0, errUnknown
 }
 
-// readClock reads a time to the second, which ends with a ].
+// readClock reads a time with a resolution of one second, followed by a ].
 func (r *flowReader) readClock(value string, into *time.Time) error {
 	value, ok := strings.CutSuffix(value, "]")
 	if !ok {
@@ -615,14 +619,14 @@ func (r *flowReader) readClock(value string, into *time.Time) error {
 	}
 	at, err := time.ParseInLocation(time.ANSIC, value, r.o.location())
 	if err != nil {
-		return errNoTime // what the package time says may be as long as the word
+		return errNoTime // an error of package time would quote a word of any length
 	}
 	*into = at
 	return checkTime(at)
 }
 
-// readLabels reads labels. Since their names may have blanks in them, there may
-// be more to it than the current word.
+// readLabels reads labels. Their names may contain blanks, so they may extend
+// past the current word.
 func (r *flowReader) readLabels() error {
 	if r.o.Labels == nil {
 		return errNoLabelNames
@@ -630,7 +634,7 @@ func (r *flowReader) readLabels() error {
 	if err := r.seen.once(wordLabels); err != nil {
 		return err
 	}
-	defer func() { r.flow.LabelsMask = nil }() // SetLabel is for an Update
+	defer func() { r.flow.LabelsMask = nil }() // SetLabel sets it for updates; a parsed flow has none
 	names := r.word[len(labelsKey):] + r.behind
 	for {
 		bit, rest, ok := r.o.Labels.cut(names)
@@ -648,7 +652,7 @@ func (r *flowReader) readLabels() error {
 	}
 }
 
-// finish puts the flow together from what was read.
+// finish assembles the flow from the words.
 func (r *flowReader) finish() error {
 	if err := r.finishState(); err != nil {
 		return err
@@ -702,7 +706,7 @@ func (r *flowReader) finishCounters() error {
 	return nil
 }
 
-// finishTimes sets the times if nothing but the age was told.
+// finishTimes sets the times of a line that only has an age.
 func (r *flowReader) finishTimes() error {
 	t := &r.flow.Timestamp
 	if !r.seen.has(wordDelta) || !t.Start.IsZero() {
@@ -722,7 +726,7 @@ func (r *flowReader) finishTimes() error {
 	return checkTime(t.Start)
 }
 
-// addTranslation adds the flags of a flow that is translated.
+// addTranslation adds the status flags of a translated flow.
 func addTranslation(f *conntrack.Flow, source, destination bool) {
 	if source {
 		f.Status.Value |= conntrack.StatusSrcNAT | conntrack.StatusNATDoneMask
@@ -743,7 +747,7 @@ func isNumber(s string) bool {
 	return s != ""
 }
 
-// parseUint reads a number, which is hexadecimal after 0x.
+// parseUint parses a number, which is decimal, or hexadecimal after 0x.
 func parseUint(s string, size int) (uint64, error) {
 	if len(s) > 2 && (s[:2] == "0x" || s[:2] == "0X") {
 		return parseDigits(s[2:], 16, size)
@@ -751,8 +755,8 @@ func parseUint(s string, size int) (uint64, error) {
 	return parseDigits(s, 10, size)
 }
 
-// parseC reads a number as the C library does: hexadecimal after 0x, octal
-// after 0.
+// parseC parses a number like the C library: hexadecimal after 0x, octal after
+// 0.
 func parseC(s string, size int) (uint64, error) {
 	if len(s) > 1 && s[0] == '0' && isNumber(s) {
 		return parseDigits(s[1:], 8, size)
@@ -771,25 +775,25 @@ func parseDigits(s string, base, size int) (uint64, error) {
 	return v, nil
 }
 
-// readUint reads a number that T has room for.
+// readUint reads a number that fits into T.
 func readUint[T uint16 | uint32 | uint64](s string, into *T) error {
 	v, err := parseUint(s, bits.Len64(uint64(^T(0))))
 	*into = T(v)
 	return err
 }
 
-// readC is readUint for numbers that the C library reads.
+// readC is readUint for numbers in the C library's syntax.
 func readC[T uint16 | uint32](s string, into *T) error {
 	v, err := parseC(s, bits.Len64(uint64(^T(0))))
 	*into = T(v)
 	return err
 }
 
-// readText reads a text that is not empty.
+// readText reads a text that must not be empty.
 func readText[T ~string](s string, into *T) error {
 	if s == "" {
 		return errEmpty
 	}
-	*into = T(strings.Clone(s)) // not the whole text that the line is of
+	*into = T(strings.Clone(s)) // does not keep the whole line alive
 	return nil
 }

@@ -15,10 +15,11 @@ import (
 	"github.com/ti-mo/conntrack/cttext"
 )
 
-// plain are the zero Options.
+// plain is the zero Options.
 var plain cttext.Options
 
-// TestUnknownStates: what has no name is NONE, as for conntrack(8).
+// TestUnknownStates asserts that states without a name print as NONE, like in
+// conntrack(8).
 func TestUnknownStates(t *testing.T) {
 	t.Parallel()
 	for protocol, info := range map[uint8]conntrack.ProtoInfo{
@@ -32,13 +33,14 @@ func TestUnknownStates(t *testing.T) {
 		require.Contains(t, plain.Flow(&f), " 10 NONE src=")
 		require.Contains(t, cttext.Options{Save: true}.Flow(&f), "--state (null)")
 	}
-	// libnetfilter_conntrack prints the state of a protocol in flows of any.
+	// libnetfilter_conntrack prints the state of one protocol in flows of
+	// another.
 	f := conntrack.Flow{ProtoInfo: conntrack.ProtoInfo{TCP: &conntrack.ProtoInfoTCP{State: conntrack.TCPStateEstablished}}}
 	f.TupleOrig.Proto.Protocol = conntrack.ProtocolUDP
 	require.Contains(t, plain.Flow(&f), "udp      17 0 ESTABLISHED ")
 }
 
-// TestParseFlowErrors asserts that an error tells which word is wrong.
+// TestParseFlowErrors asserts that an error says which word is wrong.
 func TestParseFlowErrors(t *testing.T) {
 	t.Parallel()
 	const udp = "udp      17 30 src=1.1.1.1 dst=2.2.2.2 sport=1 dport=2 "
@@ -172,7 +174,7 @@ func TestParseExpectAndEventErrors(t *testing.T) {
 	require.Empty(t, cttext.Options{Timestamp: true}.Event(&conntrack.Event{Type: conntrack.EventNew}))
 }
 
-// TestParseProc reads a line of /proc/net/nf_conntrack.
+// TestParseProc asserts what is read from a line of /proc/net/nf_conntrack.
 func TestParseProc(t *testing.T) {
 	t.Parallel()
 	f, err := plain.ParseFlow("ipv4     2 tcp      6 431999 ESTABLISHED src=192.0.2.1 dst=192.0.2.2 sport=40000 dport=443 packets=3 bytes=180 " +
@@ -185,7 +187,8 @@ func TestParseProc(t *testing.T) {
 	require.Equal(t, conntrack.Counter{Direction: true, Packets: 2, Bytes: 112}, f.CountersReply)
 }
 
-// TestParseProcGRE reads what /proc/net/nf_conntrack has for GRE alone.
+// TestParseProcGRE asserts that the words that only GRE has in
+// /proc/net/nf_conntrack are accepted.
 func TestParseProcGRE(t *testing.T) {
 	t.Parallel()
 	for line, want := range map[string]string{
@@ -203,8 +206,8 @@ func TestParseProcGRE(t *testing.T) {
 	require.ErrorContains(t, err, "timeout=30,")
 }
 
-// TestParseDelta: where the age is all that a line tells, it counts to now, or to
-// the event.
+// TestParseDelta asserts that a line with only an age is dated back from now,
+// or from the time of the event.
 func TestParseDelta(t *testing.T) {
 	t.Parallel()
 	const flow = "udp 17 30 src=1.1.1.1 dst=2.2.2.2 sport=1 dport=2 delta-time=90"
@@ -221,7 +224,8 @@ func TestParseDelta(t *testing.T) {
 	require.True(t, e.Flow.Timestamp.Stop.Equal(time.Unix(1000, 0)))
 }
 
-// TestParsedTimesAreJSON: whatever times a line has, JSON has a text for them.
+// TestParsedTimesAreJSON asserts that any time read from a line can be written
+// as JSON.
 func TestParsedTimesAreJSON(t *testing.T) {
 	t.Parallel()
 	const udp = "udp 17 9 src=1.1.1.1 dst=2.2.2.2 sport=1 dport=2 "
@@ -247,7 +251,7 @@ func TestParsedTimesAreJSON(t *testing.T) {
 	require.ErrorContains(t, err, "years 0 to 9999")
 }
 
-// TestIncomplete: there are no words for tuples that are none.
+// TestIncomplete asserts that incomplete tuples print no words.
 func TestIncomplete(t *testing.T) {
 	t.Parallel()
 	var f conntrack.Flow
@@ -260,7 +264,8 @@ func TestIncomplete(t *testing.T) {
 	require.Equal(t, "0 proto=0 class=0 helper=ftp", plain.Expect(&ex))
 }
 
-// TestMaskWithoutProtocol: such a mask is as good as one with it.
+// TestMaskWithoutProtocol asserts that a mask without a protocol prints like
+// one with it.
 func TestMaskWithoutProtocol(t *testing.T) {
 	t.Parallel()
 	ex, err := plain.ParseExpect(conntrackExpects[0])
@@ -269,7 +274,8 @@ func TestMaskWithoutProtocol(t *testing.T) {
 	require.Equal(t, conntrackExpects[0], plain.Expect(&ex))
 }
 
-// TestParseStrange reads, or refuses, lines that nobody should trip over.
+// TestParseStrange asserts that unusual lines are read or refused, and cause no
+// panic.
 func TestParseStrange(t *testing.T) {
 	t.Parallel()
 	const udp = "udp      17 9 src=1.1.1.1 dst=2.2.2.2 sport=1 dport=2 "
@@ -296,15 +302,17 @@ func TestParseStrange(t *testing.T) {
 	_, err := cttext.Options{Labels: many}.ParseCommand("-U -p udp -s 1.1.1.1 -d 2.2.2.2 --sport 1 --dport 2 --label-add x")
 	require.ErrorContains(t, err, "unknown label")
 
-	// DCCP has no ports in /proc since Linux 6.17.
-	dccp, err := plain.ParseFlow("ipv4     2 unknown  33 99 src=10.0.0.1 dst=10.0.0.2 packets=0 bytes=0 [UNREPLIED] " +
-		"src=10.0.0.2 dst=10.0.0.1 packets=0 bytes=0 mark=0 zone=0 delta-time=0 use=2")
-	require.NoError(t, err)
-	require.EqualValues(t, conntrack.ProtocolDCCP, dccp.TupleReply.Proto.Protocol)
+	// What the kernel does not track has no ports in /proc.
+	for _, protocol := range []uint8{conntrack.ProtocolDCCP, conntrack.ProtocolUDPLite} {
+		f, err := plain.ParseFlow(fmt.Sprintf("ipv4     2 unknown  %d 99 src=10.0.0.1 dst=10.0.0.2 packets=0 bytes=0 [UNREPLIED] "+
+			"src=10.0.0.2 dst=10.0.0.1 packets=0 bytes=0 mark=0 zone=0 delta-time=0 use=2", protocol))
+		require.NoError(t, err)
+		require.Equal(t, protocol, f.TupleReply.Proto.Protocol)
+	}
 }
 
-// TestHugeWords: an error is short and little memory is taken, whatever word of a
-// line is huge.
+// TestHugeWords asserts that for a line with a huge word, the error is short
+// and little memory is used.
 func TestHugeWords(t *testing.T) {
 	const size = 1 << 17
 	for name, huge := range map[string]string{
@@ -338,7 +346,7 @@ func TestHugeWords(t *testing.T) {
 	}
 }
 
-// TestRoundTrip: what a line shows of a flow is read back from it.
+// TestRoundTrip asserts that a printed flow parses to the same flow.
 func TestRoundTrip(t *testing.T) {
 	t.Parallel()
 	r := rand.New(rand.NewPCG(3, 4))
@@ -367,7 +375,7 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-// randomFlow returns a flow with nothing but what a line shows.
+// randomFlow returns a flow with only what a line shows.
 func randomFlow(r *rand.Rand) (f conntrack.Flow) {
 	protocols := []uint8{1, 6, 17, 33, 47, 58, 132, 136, 2, 200}
 	f.TupleOrig.Proto.Protocol = protocols[r.IntN(len(protocols))]
@@ -438,17 +446,18 @@ func randomFlow(r *rand.Rand) (f conntrack.Flow) {
 	return f
 }
 
-// savedPart returns what -o save has of f.
+// savedPart returns the part of f that -o save shows.
 func savedPart(f conntrack.Flow) conntrack.Flow {
 	saved := conntrack.Flow{
 		Timeout: f.Timeout, Status: f.Status, Zone: f.Zone, ProtoInfo: f.ProtoInfo,
 		TupleOrig: f.TupleOrig, TupleReply: f.TupleReply,
 	}
-	// ICMP has options for the original direction alone.
+	// ICMP only has options for the original direction.
 	if p := &saved.TupleReply.Proto; p.ICMPv4 || p.ICMPv6 {
 		*p = saved.TupleOrig.Reverse().Proto
 	}
-	// Later states have no names there: the first of them stands for all.
+	// Later states have no names in -o save: they are read as the first of
+	// them.
 	if p := saved.ProtoInfo.SCTP; p != nil && p.State > conntrack.SCTPStateHeartbeatSent {
 		saved.ProtoInfo.SCTP = &conntrack.ProtoInfoSCTP{State: conntrack.SCTPStateHeartbeatSent}
 	}

@@ -8,34 +8,34 @@ import (
 	"github.com/ti-mo/conntrack"
 )
 
-// Options say how flows, expectations and events are printed, and what it takes to
-// read them. Most are values of conntrack(8)'s option -o: without any, entries look
-// as in conntrack -L, and events as in conntrack -E.
+// Options control how flows, expectations and events are printed and parsed.
+// Most correspond to values of conntrack(8)'s option -o. The zero value prints
+// entries like conntrack -L and events like conntrack -E.
 type Options struct {
-	// Extended begins flows with their family (-o extended).
+	// Extended starts flows with their address family (-o extended).
 	Extended bool
 	// ID adds the id of flows (-o id).
 	ID bool
-	// KTimestamp adds when a flow began and ended, to the second, in the time
-	// zone Location (-o ktimestamp).
+	// KTimestamp adds the start and stop time of flows, in seconds and in the
+	// time zone Location (-o ktimestamp).
 	KTimestamp bool
-	// Timestamp begins events and expectations with their time: that of the
-	// event if the kernel gave it, and else Now (-o timestamp).
+	// Timestamp starts events and expectations with a time (-o timestamp): that
+	// of the event if the kernel sent one, otherwise Now.
 	Timestamp bool
-	// Labels adds those labels of flows that have a name (-o labels), if it is
-	// not nil. Names of labels are read only with it.
+	// Labels, if not nil, adds the labels of flows (-o labels). Labels without
+	// a name are left out. Parsing labels requires it too.
 	Labels LabelNames
 	// Save prints flows as the command that adds, changes or deletes them (-o
-	// save). Extended, ID, KTimestamp, Timestamp and Labels have no effect on
-	// flows then: conntrack(8) refuses them. A saved flow has no mark, no labels
-	// and no helper, and SCTP's verification tags are numbers whose byte order is
-	// that of the machine.
+	// save). Then Extended, ID, KTimestamp, Timestamp and Labels have no effect
+	// on flows: conntrack(8) refuses to combine them. A saved flow has no mark,
+	// no labels and no helper. SCTP's verification tags are printed as numbers
+	// in native byte order.
 	Save bool
 
-	// Now is the time that delta-time counts to, for flows that have not ended.
-	// The zero Time stands for the time of the call.
+	// Now is the time that delta-time counts to for flows that have not ended.
+	// The zero Time means the time of the call.
 	Now time.Time
-	// Location is the time zone of KTimestamp, nil for that of the machine.
+	// Location is the time zone of KTimestamp. Nil means the local time zone.
 	Location *time.Location
 }
 
@@ -53,28 +53,28 @@ func (o *Options) location() *time.Location {
 	return o.Location
 }
 
-// lineSize is what hardly any line exceeds.
+// lineSize is longer than almost all lines.
 const lineSize = 512
 
-// Flow returns f as a line of conntrack -L, without the end of line.
+// Flow returns f as a line of conntrack -L, without a newline.
 func (o Options) Flow(f *conntrack.Flow) string {
 	var b [lineSize]byte
 	return string(o.AppendFlow(b[:0], f))
 }
 
-// AppendFlow appends to b what Flow returns.
+// AppendFlow appends the line that [Options.Flow] returns to b.
 func (o Options) AppendFlow(b []byte, f *conntrack.Flow) []byte {
 	l := flowLine{Flow: f, o: &o}
 	return withoutBlank(l.append(b), len(b))
 }
 
-// Expect returns ex as a line of conntrack -L expect, without the end of line.
+// Expect returns ex as a line of conntrack -L expect, without a newline.
 func (o Options) Expect(ex *conntrack.Expect) string {
 	var b [lineSize]byte
 	return string(o.AppendExpect(b[:0], ex))
 }
 
-// AppendExpect appends to b what Expect returns.
+// AppendExpect appends the line that [Options.Expect] returns to b.
 func (o Options) AppendExpect(b []byte, ex *conntrack.Expect) []byte {
 	start := len(b)
 	if o.Timestamp {
@@ -83,17 +83,17 @@ func (o Options) AppendExpect(b []byte, ex *conntrack.Expect) []byte {
 	return withoutBlank(appendExpect(b, ex), start)
 }
 
-// Event returns e as a line of conntrack -E, or of conntrack -E expect, without
-// the end of line. It is empty if e has neither a flow nor an expectation.
+// Event returns e as a line of conntrack -E or conntrack -E expect, without a
+// newline. It returns "" if e has neither a flow nor an expectation.
 //
-// If a process asked for what happened to a flow, the line ends with the address
-// of its socket. conntrack(8) looks for the name of the process too.
+// If a process caused the event, the line ends with the address of its socket.
+// conntrack(8) also looks up the name of the process; Event does not.
 func (o Options) Event(e *conntrack.Event) string {
 	var b [lineSize]byte
 	return string(o.AppendEvent(b[:0], e))
 }
 
-// AppendEvent appends to b what Event returns.
+// AppendEvent appends the line that [Options.Event] returns to b.
 func (o Options) AppendEvent(b []byte, e *conntrack.Event) []byte {
 	start := len(b)
 	at := e.Time
@@ -119,8 +119,8 @@ func (o Options) AppendEvent(b []byte, e *conntrack.Event) []byte {
 	return withoutBlank(b, start)
 }
 
-// withoutBlank returns b without the blank that each word ends with. The line
-// begins at start.
+// withoutBlank removes the final blank of the line that starts at start. Every
+// word ends with one.
 func withoutBlank(b []byte, start int) []byte {
 	if n := len(b); n > start && b[n-1] == ' ' {
 		return b[:n-1]
@@ -128,7 +128,7 @@ func withoutBlank(b []byte, start int) []byte {
 	return b
 }
 
-// appendEventType appends the name of t, if it has one, flush right.
+// appendEventType appends the name of t, aligned right, if it has one.
 func appendEventType(b []byte, t conntrack.EventType) []byte {
 	for _, e := range eventWords {
 		if e.event == t {
@@ -148,8 +148,8 @@ func appendFlowTime(b []byte, at time.Time) []byte {
 	return append(b, "]\t"...)
 }
 
-// appendExpectTime appends the time of an expectation. There the microseconds
-// have blanks behind where there should be zeros before them.
+// appendExpectTime appends the time of an expectation. Its microseconds have
+// blanks after them in place of leading zeros.
 func appendExpectTime(b []byte, at time.Time) []byte {
 	b = append(b, '[')
 	b = appendPadded(b, at.Unix(), 8, ' ', false)
@@ -158,7 +158,7 @@ func appendExpectTime(b []byte, at time.Time) []byte {
 	return append(b, "]\t"...)
 }
 
-// appendPadded appends v and as many of pad, before or behind it, as width takes.
+// appendPadded appends v, padded to width with pad before or after it.
 func appendPadded(b []byte, v int64, width int, pad byte, before bool) []byte {
 	var digits [20]byte
 	text := strconv.AppendInt(digits[:0], v, 10)
@@ -174,15 +174,15 @@ func appendPadded(b []byte, v int64, width int, pad byte, before bool) []byte {
 	return b
 }
 
-// flowLine is a flow to be printed.
+// flowLine is a flow to print.
 type flowLine struct {
 	*conntrack.Flow
 	o *Options
 	// event is EventUnknown for an entry of the table.
 	event conntrack.EventType
-	// at is when the event was, and zero for an entry.
+	// at is the time of the event. It is zero for an entry.
 	at time.Time
-	// zeroMark is set if a mark of zero is shown in an event.
+	// zeroMark makes an event show a mark of zero.
 	zeroMark bool
 }
 
@@ -213,9 +213,10 @@ func (l *flowLine) append(b []byte) []byte {
 	return l.appendRest(b)
 }
 
-// appendRest appends the words behind those of the two directions.
+// appendRest appends the words after the two directions.
 func (l *flowLine) appendRest(b []byte) []byte {
-	// In events the kernel gives the mark only if it is not zero, or became zero.
+	// In events, the kernel sends the mark only if it is not zero or has become
+	// zero.
 	if l.event == conntrack.EventUnknown || l.Mark != 0 || l.zeroMark {
 		b = appendUint(b, "mark=", uint64(l.Mark))
 	}
@@ -247,17 +248,17 @@ func (l *flowLine) appendRest(b []byte) []byte {
 	return b
 }
 
-// hasTimeout reports whether the kernel gives the timeout. It does not for flows
-// that are in a flow table, and for those that expired.
+// hasTimeout reports whether the kernel sends the timeout. It does not for
+// flows in a flow table and for expired flows.
 func (l *flowLine) hasTimeout() bool {
 	return l.Timeout != 0 || !l.Status.Offload() && l.event != conntrack.EventDestroy
 }
 
-// showsOrig reports whether there are words for the original direction.
+// showsOrig reports whether the line has words for the original direction.
 func (l *flowLine) showsOrig() bool { return familyOf(&l.TupleOrig.IP) != 0 }
 
-// showsReply reports whether there are words for the reply direction: they stand
-// behind those of the original one, and its protocol holds for them.
+// showsReply reports whether the line has words for the reply direction. They
+// follow those of the original direction and use its protocol.
 func (l *flowLine) showsReply() bool {
 	return l.showsOrig() && familyOf(&l.TupleReply.IP) == familyOf(&l.TupleOrig.IP) &&
 		l.TupleReply.Proto.Protocol == l.TupleOrig.Proto.Protocol
@@ -277,8 +278,9 @@ func (l *flowLine) appendDirection(b []byte, zone string, t *conntrack.Tuple, c 
 	return b
 }
 
-// delta returns the seconds from when the flow began to when it ended, or to now.
-// A flow that ended before it began has aged by nearly 2^64 seconds.
+// delta returns the age of the flow in seconds, from its start to its end or to
+// now. The age of a flow that ended before it began is negative, and so wraps
+// around to nearly 2^64.
 func (l *flowLine) delta() uint64 {
 	end := l.Timestamp.Stop
 	if end.IsZero() {
@@ -290,7 +292,7 @@ func (l *flowLine) delta() uint64 {
 	return uint64(end.Unix() - l.Timestamp.Start.Unix())
 }
 
-// appendClock appends a time to the second, if it is known.
+// appendClock appends a time in seconds, if it is known.
 func (l *flowLine) appendClock(b []byte, key string, at time.Time) []byte {
 	if at.IsZero() {
 		return b
@@ -299,14 +301,13 @@ func (l *flowLine) appendClock(b []byte, key string, at time.Time) []byte {
 	return append(b, "] "...)
 }
 
-// appendLabels appends the labels of a flow that has some.
+// appendLabels appends the labels of a flow if it has any.
 func (l *flowLine) appendLabels(b []byte) []byte {
 	start := len(b)
 	b = append(b, labelsKey...)
 	names := l.o.Labels.append(b, l.Flow)
 	if len(names) == len(b) {
-		// conntrack(8) takes off the last character, which it supposes to be a
-		// comma.
+		// conntrack(8) removes the last character, assuming that it is a comma.
 		return appendWord(b[:start], "", emptyLabels)
 	}
 	return append(names, ' ')
@@ -317,8 +318,8 @@ const (
 	emptyLabels = "labels"
 )
 
-// appendTuple appends the words of t, which is taken for one of that protocol.
-// Those of the addresses have prefix.
+// appendTuple appends the words of t for a protocol. The words for the
+// addresses start with prefix.
 func appendTuple(b []byte, prefix string, t *conntrack.Tuple, number uint8) []byte {
 	b = appendAddr(append(b, prefix...), "src=", t.IP.SourceAddress)
 	b = appendAddr(append(b, prefix...), "dst=", t.IP.DestinationAddress)
@@ -334,8 +335,8 @@ func appendTuple(b []byte, prefix string, t *conntrack.Tuple, number uint8) []by
 	return b
 }
 
-// appendState appends the name of the state that p has. A state without a name
-// is NONE.
+// appendState appends the name of p's state, or NONE for a state without a
+// name.
 func appendState(b []byte, p *conntrack.ProtoInfo) []byte {
 	number, state, ok := stateOf(p)
 	if !ok {
@@ -359,7 +360,7 @@ func appendExpect(b []byte, ex *conntrack.Expect) []byte {
 		if i == masterTuple {
 			of = t.Proto.Protocol
 		}
-		// A mask need not have a protocol.
+		// A mask may lack a protocol.
 		if p := t.Proto.Protocol; family != 0 && familyOf(&t.IP) == family && (p == of || p == 0) {
 			b = appendTuple(b, tuplePrefixes[i], t, of)
 		}
@@ -375,15 +376,15 @@ func appendExpect(b []byte, ex *conntrack.Expect) []byte {
 	return b
 }
 
-// expectTuples returns the tuples of an expectation in the order of their words.
+// expectTuples returns the tuples of ex in the order of their words.
 func expectTuples(ex *conntrack.Expect) [3]*conntrack.Tuple {
 	return [...]*conntrack.Tuple{&ex.Tuple, &ex.Mask, &ex.TupleMaster}
 }
 
-// tuplePrefixes are what the words for the addresses of these tuples begin with.
+// tuplePrefixes are the prefixes of these tuples' words for addresses.
 var tuplePrefixes = [...]string{"", "mask-", "master-"}
 
-// masterTuple is the index of the one tuple whose protocol has no word.
+// masterTuple is the index of the only tuple whose protocol is not printed.
 const masterTuple = 2
 
 const protoKey = "proto="
@@ -401,7 +402,7 @@ func appendExpectFlags(b []byte, flags uint32) []byte {
 	return b
 }
 
-// appendFamily appends the family of ip, if it has one.
+// appendFamily appends the family of ip, if it is known.
 func appendFamily(b []byte, ip *conntrack.IPTuple) []byte {
 	family := familyOf(ip)
 	for _, f := range familyNames {
@@ -420,7 +421,7 @@ func appendProtocol(b []byte, number uint8) []byte {
 	return appendName(b, name, uint64(number))
 }
 
-// appendName appends a name, flush left, and its number.
+// appendName appends a name, aligned left, and its number.
 func appendName(b []byte, name string, number uint64) []byte {
 	const padding = "        "
 	b = append(b, name...)
@@ -440,8 +441,8 @@ func appendUint(b []byte, key string, value uint64) []byte {
 	return append(b, ' ')
 }
 
-// appendAddr appends an address as the C library prints it, which still knows
-// "IPv4-compatible" IPv6 addresses, such as ::192.0.2.1.
+// appendAddr appends an address as the C library prints it. Unlike Go, it
+// prints "IPv4-compatible" IPv6 addresses such as ::192.0.2.1.
 func appendAddr(b []byte, key string, a netip.Addr) []byte {
 	b = append(b, key...)
 	if a.Is6() {

@@ -6,8 +6,8 @@ import (
 	"github.com/ti-mo/conntrack"
 )
 
-// appendSaved appends the command that makes conntrack(8) do to its table what
-// was done to the flow.
+// appendSaved appends the command that makes conntrack(8) repeat on its table
+// what happened to the flow.
 func (l *flowLine) appendSaved(b []byte) []byte {
 	op := OpAdd
 	switch l.event {
@@ -35,8 +35,8 @@ func appendSavedZone(b []byte, option string, zone uint16) []byte {
 	return appendUint(b, option, uint64(zone))
 }
 
-// appendSavedAddrs appends the addresses of both directions. Only addresses make
-// translations there.
+// appendSavedAddrs appends the addresses of both directions. In this format,
+// only addresses show NAT.
 func (l *flowLine) appendSavedAddrs(b []byte) []byte {
 	orig, reply := &l.TupleOrig.IP, &l.TupleReply.IP
 	if orig.SourceAddress.IsValid() {
@@ -93,15 +93,21 @@ func (l *flowLine) appendSavedProto(b []byte) []byte {
 	return l.appendSavedInfo(b, number)
 }
 
-// withoutPorts reports whether f is one of a protocol with ports that the kernel
-// does not track, and so does not give the ports of: DCCP since Linux 6.17.
+// withoutPorts reports whether f has a protocol with ports that the kernel does
+// not track, so that it does not send the ports.
 func withoutPorts(f *conntrack.Flow) bool {
 	p := &f.TupleOrig.Proto
-	return p.Protocol == conntrack.ProtocolDCCP && f.ProtoInfo.DCCP == nil && p.SourcePort == 0 && p.DestinationPort == 0
+	return mayLackPorts(p.Protocol) && f.ProtoInfo.DCCP == nil && p.SourcePort == 0 && p.DestinationPort == 0
 }
 
-// appendSavedInfo appends what protocols have besides the state. The kernel does
-// not give that of flows that were removed.
+// mayLackPorts reports whether not all kernels give the ports of a protocol that has
+// them: Linux does not track DCCP since 6.17, and UDP-Lite in 7.2.
+func mayLackPorts(protocol uint8) bool {
+	return protocol == conntrack.ProtocolDCCP || protocol == conntrack.ProtocolUDPLite
+}
+
+// appendSavedInfo appends the protocol's data other than the state. The kernel
+// does not send it for removed flows.
 func (l *flowLine) appendSavedInfo(b []byte, number uint8) []byte {
 	gone := l.event == conntrack.EventDestroy
 	switch sctp, dccp := l.ProtoInfo.SCTP, l.ProtoInfo.DCCP; {
@@ -118,24 +124,24 @@ func (l *flowLine) appendSavedInfo(b []byte, number uint8) []byte {
 	return b
 }
 
-// savedVTag returns how conntrack(8) saves an SCTP verification tag, and the other
-// way round: it takes the bytes, which are in network byte order, for those of a
-// number of its machine.
+// savedVTag converts an SCTP verification tag to the number that conntrack(8)
+// saves, and back. conntrack(8) prints the bytes, which are in network byte
+// order, as a number in native byte order.
 func savedVTag(tag uint32) uint32 {
 	var b [4]byte
 	binary.BigEndian.PutUint32(b[:], tag)
 	return binary.NativeEndian.Uint32(b[:])
 }
 
-// unnamed is what conntrack(8) saves for what it has no name for.
+// unnamed is what conntrack(8) saves for a value that it has no name for.
 const unnamed = "(null)"
 
-// savedStatus are the flags that -o save has, in its order.
+// savedStatus are the flags that -o save prints, in its order.
 var savedStatus = [...]conntrack.StatusFlag{
 	conntrack.StatusExpected, conntrack.StatusSeenReply, conntrack.StatusAssured, conntrack.StatusFixedTimeout,
 }
 
-// noStatus is the name of no flag.
+// noStatus stands for no flags.
 const noStatus = "UNSET"
 
 // flagName returns the name of one flag.

@@ -7,17 +7,17 @@ import (
 	"github.com/ti-mo/conntrack/netfilter"
 )
 
-// A protocol is what conntrack(8) knows of an IP protocol.
+// A protocol is what conntrack(8) knows about an IP protocol.
 type protocol struct {
 	name  string
 	words []tupleWord
-	// states is how many states have names, and saved how many of these -o save
-	// knows.
+	// states is the number of states with names. saved is how many of them -o
+	// save knows.
 	states, saved uint8
 	stateName     func(state uint8) string
 }
 
-// protocols are the protocols that conntrack(8) has a name for.
+// protocols are the protocols that conntrack(8) has names for.
 var protocols = [256]*protocol{
 	conntrack.ProtocolICMP: {name: "icmp", words: icmpWords("--icmp")},
 	conntrack.ProtocolTCP: {
@@ -43,13 +43,13 @@ var protocols = [256]*protocol{
 	conntrack.ProtocolUDPLite: {name: "udplite", words: portWords},
 }
 
-// dccpStates is how many states there are (enum ct_dccp_states).
+// dccpStates is the number of DCCP states (enum ct_dccp_states).
 const dccpStates = 10
 
-// dccpRoles are the names of the roles (enum ct_dccp_roles).
+// dccpRoles are the names of the DCCP roles (enum ct_dccp_roles).
 var dccpRoles = [...]string{"client", "server"}
 
-// wordsOf returns the words that tuples of a protocol have.
+// wordsOf returns the words in tuples of a protocol.
 func wordsOf(number uint8) []tupleWord {
 	if p := protocols[number]; p != nil {
 		return p.words
@@ -57,7 +57,7 @@ func wordsOf(number uint8) []tupleWord {
 	return nil
 }
 
-// findState returns the state that has that name.
+// findState returns the state with the given name.
 func (p *protocol) findState(name string) (state uint8, ok bool) {
 	for s := range p.states {
 		if p.stateName(s) == name {
@@ -71,9 +71,9 @@ func (p *protocol) findState(name string) (state uint8, ok bool) {
 type tupleWord struct {
 	key   string
 	field tupleField
-	// hex is set if the word shows it as a hexadecimal number.
+	// hex is set if the word has a hexadecimal value.
 	hex bool
-	// options are those for the original direction and for the reply direction.
+	// options are those for the original and for the reply direction.
 	options [2][]string
 }
 
@@ -107,7 +107,7 @@ const (
 	icmpID
 )
 
-// size returns the number of bits of f.
+// size returns the size of f in bits.
 func (f tupleField) size() int {
 	if f == icmpType || f == icmpCode {
 		return 8
@@ -115,7 +115,7 @@ func (f tupleField) size() int {
 	return 16
 }
 
-// reversed returns the field that has f's value in the other direction.
+// reversed returns the field that has f's value in the opposite direction.
 func (f tupleField) reversed() tupleField {
 	switch f {
 	case sourcePort:
@@ -156,12 +156,12 @@ func (f tupleField) set(p *conntrack.ProtoTuple, v uint16) {
 	}
 }
 
-// meanZero says in a Filter that f selects though it is zero.
+// meanZero makes a Filter select by f although its value is zero.
 func (f tupleField) meanZero(fields *conntrack.TupleFields) {
 	*[...]*bool{&fields.SourcePort, &fields.DestinationPort, &fields.ICMPType, &fields.ICMPCode, &fields.ICMPID}[f] = true
 }
 
-// setProtocol makes p one of that protocol.
+// setProtocol sets the protocol of p.
 func setProtocol(p *conntrack.ProtoTuple, number uint8) {
 	p.Protocol = number
 	p.ICMPv4 = number == conntrack.ProtocolICMP
@@ -171,7 +171,7 @@ func setProtocol(p *conntrack.ProtoTuple, number uint8) {
 // unknownName is the name of protocols that have none.
 const unknownName = "unknown"
 
-// isName reports whether name may stand before the number of a protocol.
+// isName reports whether name may precede the number of a protocol.
 func isName(name string, number uint8) bool {
 	if p := protocols[number]; p != nil && p.name == name {
 		return true
@@ -179,7 +179,7 @@ func isName(name string, number uint8) bool {
 	return name == unknownName || !isNumber(name) && name == conntrack.Protocol(number).String()
 }
 
-// findProtocol returns the protocol that has that name. The case does not matter.
+// findProtocol returns the protocol with the given name, ignoring case.
 func findProtocol(name string) (number uint8, ok bool) {
 	for n := range 256 {
 		other := conntrack.Protocol(n).String()
@@ -191,7 +191,7 @@ func findProtocol(name string) (number uint8, ok bool) {
 	return 0, false
 }
 
-// stateOf returns the state that p has, and the protocol that it is one of.
+// stateOf returns the state in p and its protocol.
 func stateOf(p *conntrack.ProtoInfo) (number, state uint8, ok bool) {
 	switch {
 	case p.TCP != nil:
@@ -204,8 +204,8 @@ func stateOf(p *conntrack.ProtoInfo) (number, state uint8, ok bool) {
 	return 0, 0, false
 }
 
-// setState sets a state, and leaves what else is known. Without the window scales
-// of TCP, a strict tracking would take most segments for invalid.
+// setState sets the state in p. It also makes TCP liberal: without the window
+// scales, strict tracking would regard most segments as invalid.
 func setState(p *conntrack.ProtoInfo, number, state uint8) {
 	switch number {
 	case conntrack.ProtocolTCP:
@@ -224,8 +224,8 @@ func setState(p *conntrack.ProtoInfo, number, state uint8) {
 	}
 }
 
-// statusWords are the flags that are shown, besides that of a reply: the first
-// one that is set.
+// statusWords are the flags that a line shows, except for that of a reply. Only
+// the first that is set is shown.
 var statusWords = []struct {
 	word string
 	flag conntrack.StatusFlag
@@ -235,7 +235,7 @@ var statusWords = []struct {
 	{"[ASSURED]", conntrack.StatusAssured},
 }
 
-// The names of events.
+// eventWords are the names of event types.
 var eventWords = []struct {
 	event conntrack.EventType
 	word  string
@@ -252,7 +252,7 @@ var familyNames = [...]struct {
 	family netfilter.ProtoFamily
 }{{"ipv4", netfilter.ProtoIPv4}, {"ipv6", netfilter.ProtoIPv6}}
 
-// familyOf returns the family of both addresses, or ProtoUnspec.
+// familyOf returns the family that both addresses have, or ProtoUnspec.
 func familyOf(ip *conntrack.IPTuple) netfilter.ProtoFamily {
 	src, dst := ip.SourceAddress, ip.DestinationAddress
 	switch {
@@ -264,12 +264,12 @@ func familyOf(ip *conntrack.IPTuple) netfilter.ProtoFamily {
 	return netfilter.ProtoUnspec
 }
 
-// expectFlags are the flags of expectations that have names.
+// expectFlags are the expectation flags that have names.
 var expectFlags = [...]conntrack.ExpectFlags{
 	conntrack.ExpectPermanent, conntrack.ExpectInactive, conntrack.ExpectUserSpace,
 }
 
-// What the line of a flow's event ends with if a process caused it.
+// These words end the line of a flow's event that a process caused.
 const (
 	byProcess   = "[USERSPACE]"
 	portIDKey   = "portid="

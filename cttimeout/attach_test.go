@@ -30,12 +30,13 @@ var (
 	server6 = netip.AddrPortFrom(nstest.IPv6, 2000)
 )
 
-// attach adds the rule that iptables and ip6tables write for
+// attach adds the rule that the nftables versions of iptables and ip6tables add
+// for
 //
 //	-t raw -A OUTPUT -p PROTOCOL -j CT --timeout NAME
 //
-// where they use nftables. An extension's match must say which protocol it is: the
-// target goes by that.
+// The match of an extension must name its protocol, because the target relies
+// on it.
 func attach(ns *nstest.NS, family netfilter.ProtoFamily, protocol uint8, name string) error {
 	const allPorts = 0xffff
 	match := map[uint8]*expr.Match{
@@ -79,8 +80,8 @@ func detach(t testing.TB, ns *nstest.NS, family netfilter.ProtoFamily) {
 	require.NoError(t, conn.Flush())
 }
 
-// requireTimeout requires that there is one flow, and that it ends after about that
-// time.
+// requireTimeout asserts that there is one flow, and that its timeout is about
+// want.
 func requireTimeout(t testing.TB, ns *nstest.NS, want time.Duration) {
 	t.Helper()
 	c, err := conntrack.Dial(ns.Config())
@@ -89,20 +90,20 @@ func requireTimeout(t testing.TB, ns *nstest.NS, want time.Duration) {
 	flows, err := c.Dump(nil)
 	require.NoError(t, err)
 	require.Len(t, flows, 1)
-	const patience = 30 // seconds that may have passed since the packet
+	const patience = 30 // allowed seconds since the packet
 	require.LessOrEqual(t, float64(flows[0].Timeout), want.Seconds())
 	require.Greater(t, float64(flows[0].Timeout), want.Seconds()-patience)
 }
 
-// TestAttach asserts that flows get the timeout of the policy that a rule gives
-// them, with real packets.
+// TestAttach asserts that a flow gets the timeout of the policy that a rule
+// attaches. It sends real packets.
 func TestAttach(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name     string
 		family   netfilter.ProtoFamily
 		protocol uint8 // of the policy
-		packets  uint8 // what the rule is for
+		packets  uint8 // protocol that the rule matches
 		state    cttimeout.State
 		timeout  time.Duration
 		send     func(t *testing.T, ns *nstest.NS)
@@ -140,7 +141,8 @@ func TestAttach(t *testing.T) {
 	}
 }
 
-// TestAttachZero asserts that a timeout of zero is not none, but ends flows at once.
+// TestAttachZero asserts that a timeout of zero ends flows at once. It does not
+// mean that there is no timeout.
 func TestAttachZero(t *testing.T) {
 	t.Parallel()
 	ns := nstest.New(t)
@@ -157,8 +159,8 @@ func TestAttachZero(t *testing.T) {
 	require.Empty(t, flows)
 }
 
-// TestAttachSet asserts that a change of a policy reaches the flows that have it
-// already.
+// TestAttachSet asserts that a change to a policy affects the flows that have
+// it.
 func TestAttachSet(t *testing.T) {
 	t.Parallel()
 	ns := nstest.New(t)
@@ -177,7 +179,7 @@ func TestAttachSet(t *testing.T) {
 	requireTimeout(t, ns, 2*time.Hour)
 }
 
-// TestAttachDelete asserts what becomes of a policy in use.
+// TestAttachDelete asserts what happens when a policy in use is deleted.
 func TestAttachDelete(t *testing.T) {
 	t.Parallel()
 	ns := nstest.New(t)
@@ -202,10 +204,10 @@ func TestAttachDelete(t *testing.T) {
 	_, err = c.Get(p.Name)
 	require.NoError(t, err)
 
-	// The flow that has the policy does not hold it.
+	// A flow with the policy does not keep it in use.
 	detach(t, ns, p.Family)
 	for deadline := time.Now().Add(10 * time.Second); ; runtime.Gosched() {
-		// The kernel lets go of what a rule refers to some time later.
+		// The kernel releases the policy some time after the rule is removed.
 		if err = c.Delete(p.Name); !errors.Is(err, unix.EBUSY) || time.Now().After(deadline) {
 			break
 		}
@@ -217,8 +219,8 @@ func TestAttachDelete(t *testing.T) {
 	requireTimeout(t, ns, defaults[cttimeout.UDPUnreplied])
 }
 
-// TestAttachRefused asserts that the kernel takes no rule with a policy that is not
-// for its packets.
+// TestAttachRefused asserts that the kernel refuses a rule whose policy does
+// not fit its packets.
 func TestAttachRefused(t *testing.T) {
 	t.Parallel()
 	ns := nstest.New(t)

@@ -8,20 +8,20 @@ import (
 	"github.com/ti-mo/conntrack/netfilter"
 )
 
-// A Conn is a connection to the timeout policies of one network namespace. It is
-// one socket. Its methods may be called from several goroutines.
+// A Conn manages the timeout policies of one network namespace over one socket.
+// Its methods may be called by multiple goroutines at once.
 type Conn struct {
 	socket *nfnl.Conn
 }
 
-// Dial opens a connection. A nil config is the zero config: the network
-// namespace of the calling thread. With config.NetNS, an open descriptor of a
-// network namespace, Dial takes CAP_SYS_ADMIN; the descriptor may be closed
-// afterwards. config.Groups is ignored: the kernel sends no events about policies.
+// Dial opens a [Conn] for the network namespace of the calling thread, or for
+// that of config.NetNS, a descriptor of a network namespace. The descriptor may
+// be closed afterwards. A nil config means the zero config. Dial ignores
+// config.Groups: the kernel sends no events about policies.
 //
-// Dial takes no other privilege, but what is done with the Conn does. Where
-// there is no netlink, the error satisfies errors.Is(err,
-// errors.ErrUnsupported).
+// Dial needs CAP_SYS_ADMIN for config.NetNS, and otherwise no privilege. The
+// requests of a [Conn] need CAP_NET_ADMIN. On systems without netlink, the error
+// satisfies errors.Is(err, errors.ErrUnsupported).
 func Dial(config *netlink.Config) (*Conn, error) {
 	if config != nil {
 		own := *config
@@ -35,12 +35,12 @@ func Dial(config *netlink.Config) (*Conn, error) {
 	return &Conn{socket: socket}, nil
 }
 
-// Close closes the socket. Operations that were under way, and later ones,
-// return an error that satisfies errors.Is(err, fs.ErrClosed); what they asked for
-// may have happened all the same. Closing twice is no error.
+// Close closes the socket. Running and later calls return an error that
+// satisfies errors.Is(err, fs.ErrClosed), but the kernel may have carried out
+// the requests of running ones. Closing twice is not an error.
 func (c *Conn) Close() error { return opError(opClose, "", c.socket.Close()) }
 
-// message begins the only message of e.
+// message starts the only message of e.
 func message(e *nfnl.Encoder, typ nfnl.MessageType, flags netlink.HeaderFlags) {
 	e.Message(nfnl.Header{
 		SubsystemID: nfnl.NFSubsysCTNetlinkTimeout,
@@ -49,25 +49,25 @@ func message(e *nfnl.Encoder, typ nfnl.MessageType, flags netlink.HeaderFlags) {
 	})
 }
 
-// Create adds a policy. Timeouts that are left out get the namespace's defaults,
-// as they are now. p.Use is ignored.
+// Create adds a policy. Timeouts that are not in p get the current defaults of
+// the namespace. p.Use is ignored.
 //
-// A policy of that name that is there already gives unix.EEXIST, a protocol that
-// the kernel does not track unix.EOPNOTSUPP.
+// The error wraps unix.EEXIST if a policy with that name exists, and
+// unix.EOPNOTSUPP if the kernel does not track the protocol.
 func (c *Conn) Create(p Policy) error {
 	return opError(opCreate, p.Name, c.put(&p, netlink.Create|netlink.Excl))
 }
 
-// Set replaces the timeouts of a policy, all of them: those that are left out get
-// the namespace's defaults, as they are now. If there is no policy of that name,
-// Set creates it: the kernel has no way to ask for the one without the other.
-// p.Use is ignored.
+// Set replaces all timeouts of a policy. Timeouts that are not in p get the
+// current defaults of the namespace. p.Use is ignored. If there is no policy
+// with that name, Set creates it: the kernel has no request that only replaces.
 //
-// Rules and flows that have the policy keep it. A flow is given the new timeout by
-// its next packet. A packet that comes while the kernel writes the timeouts may get
-// a default instead.
+// Rules and flows keep the policy. A flow gets its new timeout with its next
+// packet. A packet that arrives while the kernel writes the timeouts may get a
+// default instead.
 //
-// A policy keeps its family and protocol: others give unix.EINVAL.
+// The family and the protocol of a policy cannot change. If they differ, the
+// error wraps unix.EINVAL.
 func (c *Conn) Set(p Policy) error {
 	return opError(opSet, p.Name, c.put(&p, netlink.Create|netlink.Replace))
 }
@@ -81,11 +81,11 @@ func (c *Conn) put(p *Policy, flags netlink.HeaderFlags) error {
 	return c.socket.Do(&e, nil)
 }
 
-// inPolicy are the attributes that the kernel sends of a policy in any case.
+// inPolicy are the attributes that the kernel always sends of a policy.
 var inPolicy = []uint16{ctaTimeoutName, ctaTimeoutL3Proto, ctaTimeoutL4Proto, ctaTimeoutData}
 
-// Get returns the policy of that name. If there is none, the error satisfies
-// errors.Is(err, unix.ENOENT).
+// Get returns the policy with the given name. If there is none, the error
+// satisfies errors.Is(err, unix.ENOENT).
 func (c *Conn) Get(name string) (Policy, error) {
 	p, err := c.get(name)
 	if err != nil {
@@ -107,11 +107,12 @@ func (c *Conn) get(name string) (p Policy, err error) {
 	return p, err
 }
 
-// Dump returns all policies, in the order in which they were created. It gives
-// none at all if there is an error.
+// Dump returns all policies in the order of their creation. If there is an
+// error, it returns none.
 //
-// The kernel sends them in portions of several kilobytes. A policy that is deleted
-// in the meantime may hide those behind it, and the kernel does not tell.
+// The kernel sends policies in parts of several kilobytes. If a policy is
+// deleted during the dump, those after it may be missing. The kernel does not
+// report this.
 func (c *Conn) Dump() ([]Policy, error) {
 	var (
 		e        nfnl.Encoder
@@ -120,7 +121,7 @@ func (c *Conn) Dump() ([]Policy, error) {
 	)
 	message(&e, msgGet, netlink.Dump)
 	err := c.socket.Do(&e, func(m nfnl.Message) error {
-		// A dump must be read to its end, or there can be no other one.
+		// The dump must be read to its end, or the next one fails.
 		if bad != nil {
 			return nil
 		}
@@ -138,18 +139,18 @@ func (c *Conn) Dump() ([]Policy, error) {
 	return policies, nil
 }
 
-// Delete removes the policy of that name. If there is none, the error satisfies
-// errors.Is(err, unix.ENOENT).
+// Delete removes the policy with the given name. If there is none, the error
+// satisfies errors.Is(err, unix.ENOENT).
 //
-// While rules refer to a policy, the kernel refuses with unix.EBUSY, and goes on to
-// for a moment after they were removed. Kernels of late 2026, such as 6.12.117 and
-// 6.1.192, remove the policy all the same: rules that refer to it go on giving its
-// timeouts to new flows until they are removed too. Flows do not keep a policy from
-// being removed: those that had it get the defaults from then on.
+// While rules refer to the policy, and for a moment after they are removed, the
+// error wraps unix.EBUSY. Kernels of late 2026, such as 6.12.117 and 6.1.192,
+// remove the policy even then: rules that refer to it still give its timeouts
+// to new flows until they are removed too. Flows do not prevent the removal. A
+// flow that had the policy uses the defaults from then on.
 func (c *Conn) Delete(name string) error { return opError(opDelete, name, c.delete(name)) }
 
 func (c *Conn) delete(name string) error {
-	// Without a name, the kernel deletes all of them.
+	// Without a name, the kernel would delete all policies.
 	if err := checkName(name); err != nil {
 		return err
 	}
@@ -159,17 +160,17 @@ func (c *Conn) delete(name string) error {
 	return c.socket.Do(&e, nil)
 }
 
-// Flush removes all policies, but for those that Delete gets EBUSY for: the kernel
-// leaves them where they are, and does not tell.
+// Flush removes all policies, except those for which [Conn.Delete] would fail
+// with EBUSY. The kernel does not report which ones remain.
 func (c *Conn) Flush() error {
 	var e nfnl.Encoder
 	message(&e, msgDelete, netlink.Acknowledge)
 	return opError(opFlush, "", c.socket.Do(&e, nil))
 }
 
-// defaultsFamily is the family to name in a request about a protocol's defaults,
-// which are the same for IPv4 and IPv6. Kernels before 4.19 look the protocol up
-// by its family too, and know each of the two ICMPs under one alone.
+// defaultsFamily returns the family for requests about a protocol's defaults,
+// which are the same for IPv4 and IPv6. Kernels before 4.19 also look up the
+// protocol by its family, and know ICMP and ICMPv6 only under their own.
 func defaultsFamily(protocol uint8) netfilter.ProtoFamily {
 	if protocol == conntrack.ProtocolICMPv6 {
 		return netfilter.ProtoIPv6
@@ -177,10 +178,10 @@ func defaultsFamily(protocol uint8) netfilter.ProtoFamily {
 	return netfilter.ProtoIPv4
 }
 
-// Defaults returns the timeouts that the namespace uses for flows of a protocol
-// that have no policy: those of the sysctls net.netfilter.nf_conntrack_*_timeout*.
-// They are the same for IPv4 and IPv6. A protocol that the kernel does not track
-// gives unix.EOPNOTSUPP.
+// Defaults returns the timeouts of flows that have a given protocol and no
+// policy. These are the sysctls net.netfilter.nf_conntrack_*_timeout* of the
+// namespace. They are the same for IPv4 and IPv6. If the kernel does not track
+// the protocol, the error wraps unix.EOPNOTSUPP.
 func (c *Conn) Defaults(protocol uint8) (Timeouts, error) {
 	var e nfnl.Encoder
 	message(&e, msgDefaultGet, 0)
@@ -195,10 +196,10 @@ func (c *Conn) Defaults(protocol uint8) (Timeouts, error) {
 	return p.Timeouts, nil
 }
 
-// SetDefaults changes the timeouts that the namespace uses for flows of a protocol
-// that have no policy, and with them the sysctls. Timeouts that are left out stay as
-// they are. Policies do not change: they have copies. A protocol that the kernel
-// does not track gives unix.EOPNOTSUPP.
+// SetDefaults changes the timeouts of flows that have a given protocol and no
+// policy. It changes the sysctls, too. Timeouts that are not in t stay the
+// same. So do policies, which have copies of the defaults. If the kernel does
+// not track the protocol, the error wraps unix.EOPNOTSUPP.
 func (c *Conn) SetDefaults(protocol uint8, t Timeouts) error {
 	return opError(opSetDefaults, "", c.setDefaults(protocol, t))
 }

@@ -53,7 +53,7 @@ var protocols = []struct {
 	name   string
 	number uint8
 	family netfilter.ProtoFamily
-	// The sysctls of the defaults, without their common prefix.
+	// sysctls are the names of the defaults, without their common prefix.
 	sysctls map[cttimeout.State]string
 }{
 	{"icmp", unix.IPPROTO_ICMP, netfilter.ProtoIPv4, map[cttimeout.State]string{
@@ -112,7 +112,7 @@ var protocols = []struct {
 
 const sysctlPrefix = "net.netfilter.nf_conntrack_"
 
-// timeouts returns a timeout for each state of a protocol, no two alike.
+// timeouts returns a different timeout for each state of a protocol.
 func timeouts(protocol uint8, from time.Duration) cttimeout.Timeouts {
 	t := make(cttimeout.Timeouts)
 	for i, state := range cttimeout.States(protocol) {
@@ -121,8 +121,8 @@ func timeouts(protocol uint8, from time.Duration) cttimeout.Timeouts {
 	return t
 }
 
-// skipUntracked skips the test if the kernel does not track a protocol, as all
-// requests about it must say then.
+// skipUntracked skips the test if the kernel does not track the protocol of p.
+// Before, it asserts that all requests about the protocol say so.
 func skipUntracked(t *testing.T, c *cttimeout.Conn, p cttimeout.Policy) {
 	t.Helper()
 	_, err := c.Defaults(p.Protocol)
@@ -134,7 +134,7 @@ func skipUntracked(t *testing.T, c *cttimeout.Conn, p cttimeout.Policy) {
 		require.ErrorIs(t, err, errors.ErrUnsupported)
 		require.ErrorContains(t, err, "does not track this protocol")
 	}
-	// Only what later kernels gave up may be missing.
+	// Only protocols that later kernels dropped may be missing.
 	require.Contains(t, []uint8{unix.IPPROTO_DCCP, unix.IPPROTO_UDPLITE}, p.Protocol)
 	t.Skipf("the kernel does not track it: %v", err)
 }
@@ -174,8 +174,8 @@ func TestPolicy(t *testing.T) {
 	}
 }
 
-// TestDefaults asserts that the defaults are what the sysctls say, which also tells
-// that each State is what its name says.
+// TestDefaults asserts that the defaults match the sysctls. This also shows
+// that each State means what its name says.
 func TestDefaults(t *testing.T) {
 	t.Parallel()
 	for _, tt := range protocols {
@@ -196,7 +196,7 @@ func TestDefaults(t *testing.T) {
 				require.Equal(t, time.Duration(1000+int(state))*time.Second, defaults[state], "%s", state)
 			}
 
-			// A policy takes what is left out from the defaults, as a copy.
+			// A policy copies the timeouts that it lacks from the defaults.
 			require.NoError(t, c.Create(p))
 			for i, state := range cttimeout.States(tt.number) {
 				want := maps.Clone(defaults)
@@ -217,7 +217,7 @@ func TestDefaults(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, defaults, got.Timeouts)
 
-			// Set does not keep what is left out.
+			// Set does not keep timeouts that are left out.
 			require.NoError(t, c.Set(p))
 			got, err = c.Get(p.Name)
 			require.NoError(t, err)
@@ -252,7 +252,7 @@ func TestSet(t *testing.T) {
 	t.Parallel()
 	c := dial(t, nstest.New(t))
 	p := udpPolicy("policy", time.Minute)
-	require.NoError(t, c.Set(p)) // there is none yet
+	require.NoError(t, c.Set(p)) // creates it
 	want, err := c.Get(p.Name)
 	require.NoError(t, err)
 	require.Equal(t, time.Minute, want.Timeouts[cttimeout.UDPUnreplied])
@@ -271,8 +271,8 @@ func TestSet(t *testing.T) {
 	require.Equal(t, want, got)
 }
 
-// TestUntracked asserts that protocols without a tracker have no policies but
-// those for all of them.
+// TestUntracked asserts that protocols without a tracker can only have generic
+// policies.
 func TestUntracked(t *testing.T) {
 	t.Parallel()
 	c := dial(t, nstest.New(t))
@@ -282,8 +282,9 @@ func TestUntracked(t *testing.T) {
 	requireOpError(t, c.SetDefaults(esp, nil), unix.EOPNOTSUPP)
 }
 
-// TestDump asserts that policies come complete and in order, also if there are
-// more than fit into one message, and only those of the namespace.
+// TestDump asserts that Dump returns every policy of the namespace in order and
+// complete, even if they do not fit into one message. Policies of other
+// namespaces are not returned.
 func TestDump(t *testing.T) {
 	t.Parallel()
 	c, other := dial(t, nstest.New(t)), dial(t, nstest.New(t))
@@ -315,8 +316,8 @@ func TestDump(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// TestNames asserts that the kernel takes the names that this package lets
-// through.
+// TestNames asserts that the kernel accepts all names that this package
+// accepts.
 func TestNames(t *testing.T) {
 	t.Parallel()
 	c := dial(t, nstest.New(t))
@@ -328,8 +329,8 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// TestBadInput asserts that what cannot be meant is found before anything is
-// sent, and that it changes nothing.
+// TestBadInput asserts that invalid arguments are refused before anything is
+// sent, and change nothing.
 func TestBadInput(t *testing.T) {
 	t.Parallel()
 	c := dial(t, nstest.New(t))
@@ -393,13 +394,13 @@ func TestBadInput(t *testing.T) {
 	require.Equal(t, defaults, got)
 }
 
-// A call is a use of a method, with arguments that there is nothing wrong with.
+// A call is a call of a method with valid arguments.
 type call struct {
 	name string
 	do   func() error
 }
 
-// calls has all methods that use a socket, but for Close.
+// calls returns calls of all methods that use the socket, except Close.
 func calls(c *cttimeout.Conn) []call {
 	p := udpPolicy("policy", time.Minute)
 	return []call{
@@ -435,7 +436,8 @@ func TestClosed(t *testing.T) {
 	}
 }
 
-// TestUnprivileged asserts that the errors of who may not do things say so.
+// TestUnprivileged asserts that without the privilege, errors say that it is
+// missing.
 func TestUnprivileged(t *testing.T) {
 	t.Parallel()
 	ns := nstest.New(t)
@@ -454,8 +456,8 @@ func TestUnprivileged(t *testing.T) {
 	require.NoError(t, c.Create(udpPolicy("policy", time.Minute)))
 }
 
-// withoutNetAdmin calls fn on the calling thread, which must be locked, without
-// CAP_NET_ADMIN. Other threads keep it.
+// withoutNetAdmin calls fn without CAP_NET_ADMIN. The calling thread must be
+// locked; other threads keep the capability.
 func withoutNetAdmin(fn func()) (err error) {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
@@ -472,8 +474,8 @@ func withoutNetAdmin(fn func()) (err error) {
 	return nil
 }
 
-// TestDialGroups asserts that Groups is ignored, and that the config is not
-// changed.
+// TestDialGroups asserts that Dial ignores Groups and does not modify the
+// config.
 func TestDialGroups(t *testing.T) {
 	t.Parallel()
 	ns := nstest.New(t)
@@ -487,7 +489,7 @@ func TestDialGroups(t *testing.T) {
 	requireOpError(t, err, unix.EBADF)
 }
 
-// TestConcurrent uses one Conn from several goroutines.
+// TestConcurrent asserts that several goroutines can use one Conn at once.
 func TestConcurrent(t *testing.T) {
 	t.Parallel()
 	c := dial(t, nstest.New(t))

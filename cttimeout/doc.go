@@ -1,69 +1,74 @@
 // Package cttimeout manages the Linux kernel's timeout policies for connection
-// tracking: sets of timeouts with a name, which rules give to flows. Without one, a
-// flow ends by the defaults of its network namespace, the sysctls
-// net.netfilter.nf_conntrack_*_timeout*.
+// tracking. A policy is a named set of timeouts that rules give to flows. A
+// flow without a policy uses the defaults of its network namespace, which are
+// the sysctls net.netfilter.nf_conntrack_*_timeout*.
 //
-// A [Conn], made by [Dial], does three things:
+// [Dial] opens a [Conn], which does three things:
 //
 //   - it changes policies: [Conn.Create], [Conn.Set], [Conn.Delete],
 //     [Conn.Flush];
-//   - it shows them: [Conn.Get], [Conn.Dump];
-//   - it shows and changes the defaults: [Conn.Defaults], [Conn.SetDefaults].
+//   - it returns them: [Conn.Get], [Conn.Dump];
+//   - it returns and changes the defaults: [Conn.Defaults], [Conn.SetDefaults].
 //
-// A [Policy] is for one family and one protocol, and has a timeout for each
-// [State] of it: "TCP, established: one hour" is
+// A [Policy] is for one address family and one protocol. It has a timeout for
+// each [State] of the protocol. One hour for established TCP connections is
 //
 //	cttimeout.Timeouts{cttimeout.TCPEstablished: time.Hour}
 //
 // # Attaching a policy
 //
-// Flows get a policy from rules, and from nothing else: there is no attribute for
-// it in ctnetlink, so that package conntrack can neither set nor show it. The
-// rules are those of iptables and ip6tables, in the table raw:
+// Only rules give policies to flows. Package conntrack can neither set nor show
+// the policy of a flow, because ctnetlink has no attribute for it. The rules
+// belong to iptables and ip6tables, in the table raw:
 //
 //	iptables -t raw -A PREROUTING -p tcp --dport 443 -j CT --timeout web
 //	iptables -t raw -A OUTPUT -p tcp --dport 443 -j CT --timeout web
 //
-// The first is for what comes in or is forwarded, the second for what the machine
-// itself sends. The kernel refuses such a rule if the policy is not there (ENOENT),
-// or is for another family or protocol than the rule (EINVAL), or if the rule has
-// no -p, or ! -p (EINVAL). A rule for a protocol that the kernel has no tracker for
-// takes a policy for [ProtocolGeneric].
+// The first rule is for packets that come in or are forwarded, the second for
+// packets that the machine itself sends. The kernel refuses the rule with
+// ENOENT if the policy does not exist. It refuses it with EINVAL if the policy
+// is for another family or protocol than the rule, or if the rule has no -p or
+// ! -p. For a protocol that the kernel has no tracker for, use a policy for
+// [ProtocolGeneric].
 //
-// A flow gets the policy with its first packet: flows that were there before the
-// rule go on without. What [Conn.Set] changes in a policy reaches the flows that
-// have it.
+// A flow gets the policy with its first packet. Flows older than the rule do
+// not get it. When [Conn.Set] changes a policy, the change applies to the flows
+// that have it.
 //
-// The "ct timeout" objects of nftables are something else. They live in nftables'
-// tables, have names of their own there, and are not seen here; a rule written with
-// nft(8) cannot refer to a policy.
+// The "ct timeout" objects of nftables are different objects. They belong to
+// nftables' tables and have their own names. This package does not see them,
+// and a rule of nft(8) cannot refer to a policy.
 //
 // # Units
 //
-// Timeouts are of type time.Duration. The kernel has whole seconds, and this package
-// refuses what it would have to round: see [Timeouts] and [MaxTimeout].
+// Timeouts are of type time.Duration. The kernel stores whole seconds. This
+// package refuses values that would have to be rounded: see [Timeouts] and
+// [MaxTimeout].
 //
 // # Privileges
 //
-// The kernel serves no request, not even one to read, to a process without
-// CAP_NET_ADMIN in the user namespace that owns the network namespace. Errors for
-// lack of it satisfy errors.Is(err, fs.ErrPermission). Policies and defaults belong
-// to one network namespace, and end with it.
+// All requests, even those that only read, need CAP_NET_ADMIN in the user
+// namespace that owns the network namespace. Without it, errors satisfy
+// errors.Is(err, fs.ErrPermission). Policies and defaults belong to one network
+// namespace and disappear with it.
 //
 // # Errors
 //
-// Errors are of type [*OpError]. What the kernel refuses wraps the errno:
-// errors.Is(err, unix.ENOENT) or errors.Is(err, fs.ErrNotExist) for a policy that is
-// not there, errors.Is(err, unix.EEXIST) or errors.Is(err, fs.ErrExist) for one that
-// is there already, errors.Is(err, unix.EOPNOTSUPP) or errors.Is(err,
-// errors.ErrUnsupported) for a protocol that the kernel does not track. A malformed
-// message from the kernel is an error too; what a message holds
-// beyond what this package knows is skipped.
+// Errors are of type [*OpError]. If the kernel refused the request, they wrap
+// the errno:
+//
+//   - unix.ENOENT, also fs.ErrNotExist, if the policy does not exist;
+//   - unix.EEXIST, also fs.ErrExist, if it exists already;
+//   - unix.EOPNOTSUPP, also errors.ErrUnsupported, if the kernel does not track
+//     the protocol.
+//
+// A malformed message from the kernel is an error. Attributes that this package
+// does not know are skipped.
 //
 // # Kernels
 //
-// Policies are in Linux since 3.4, the requests about defaults since 3.13, where
-// the kernel is built with CONFIG_NF_CT_NETLINK_TIMEOUT. The module
-// nfnetlink_cttimeout is loaded by the first request, on hosts that allow it. A
-// kernel that has neither answers EINVAL to all requests.
+// Policies need Linux 3.4, and requests about defaults Linux 3.13. Both need a
+// kernel built with CONFIG_NF_CT_NETLINK_TIMEOUT. On hosts that allow it, the
+// first request loads the module nfnetlink_cttimeout. A kernel without it
+// answers all requests with EINVAL.
 package cttimeout

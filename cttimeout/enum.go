@@ -1,6 +1,6 @@
 package cttimeout
 
-// The constants of linux/netfilter/nfnetlink_cttimeout.h, but for those of the
+// The constants of linux/netfilter/nfnetlink_cttimeout.h, except those of the
 // protocols, which are in state.go.
 
 // enum ctnl_timeout_msg_types
@@ -30,4 +30,4 @@ var ctaTimeoutNames = []string{
 	ctaTimeoutUse:     "CTA_TIMEOUT_USE",
 }
 
-const nameMax = 32 // CTNL_TIMEOUT_NAME_MAX, with the NUL byte
+const nameMax = 32 // CTNL_TIMEOUT_NAME_MAX, including the NUL byte

@@ -8,30 +8,34 @@ import (
 	"github.com/ti-mo/conntrack/internal/nfnl"
 )
 
-// Errors about what the caller asked for. Nothing was sent to the kernel.
+// These errors are about arguments. Nothing was sent to the kernel.
 var (
-	// ErrBadName: the name of a policy is empty, too long, or holds a NUL byte.
+	// ErrBadName means that the name of a policy is empty, too long, or
+	// contains a NUL byte.
 	ErrBadName = errors.New("the name of a policy has 1 to 31 bytes, and none of them is NUL")
-	// ErrBadFamily: a policy is for neither IPv4 nor IPv6.
+	// ErrBadFamily means that a policy is for neither IPv4 nor IPv6.
 	ErrBadFamily = errors.New("a policy is for netfilter.ProtoIPv4 or for netfilter.ProtoIPv6")
-	// ErrBadState: a State is none of the constants, or of another protocol.
+	// ErrBadState means that a [State] is unknown or belongs to another
+	// protocol.
 	ErrBadState = errors.New("no such timeout")
-	// ErrBadTimeout: a timeout has a fraction of a second, is below zero or above
-	// MaxTimeout.
+	// ErrBadTimeout means that a timeout is not in whole seconds, is negative,
+	// or exceeds [MaxTimeout].
 	ErrBadTimeout = fmt.Errorf("a timeout is of whole seconds, from 0 to %v", MaxTimeout)
 )
 
-// An OpError says which operation failed, on what, and why.
+// An OpError says which operation failed, on which policy, and why.
 type OpError struct {
 	// Op is the operation, such as "create policy".
 	Op string
-	// Name is the name of the policy that it was for. It is empty for
-	// operations on all policies and on the defaults.
+	// Name is the name of the policy. It is empty for operations on all
+	// policies or on the defaults.
 	Name string
-	// Err is the reason. If it is the kernel's, it wraps an errno.
+	// Err is the reason. It wraps an errno if it comes from the kernel.
 	Err error
 }
 
+// Error returns the operation, the policy and the reason, with a hint at the cause
+// for some reasons.
 func (e *OpError) Error() string {
 	if e.Name == "" {
 		return fmt.Sprintf("cttimeout: %s: %v%s", e.Op, e.Err, hint(e.Op, e.Err))
@@ -55,7 +59,8 @@ const (
 	opSetDefaults = "set default timeouts"
 )
 
-// hint returns what may be behind an error that does not say so, in brackets.
+// hint returns a likely cause, in parentheses, for an error that does not name
+// one.
 func hint(op string, err error) string {
 	switch {
 	case errors.Is(err, fs.ErrPermission):

@@ -14,7 +14,7 @@ import (
 	"github.com/ti-mo/conntrack/netfilter"
 )
 
-// shortDNS is a policy for name servers, whose flows are of a question and an
+// shortDNS is a policy for name servers, whose flows have one question and one
 // answer.
 var shortDNS = cttimeout.Policy{
 	Name:     "dns",
@@ -30,7 +30,7 @@ func ExampleDial() {
 	}
 	defer c.Close()
 
-	// What is done with the Conn takes CAP_NET_ADMIN.
+	// Requests need CAP_NET_ADMIN, unlike Dial.
 	_, err = c.Dump()
 	switch {
 	case errors.Is(err, fs.ErrPermission):
@@ -56,7 +56,7 @@ func ExampleConn_Close() {
 	// Output: closed: true
 }
 
-// Set does not mind whether the policy is there already.
+// Set creates the policy if it does not exist.
 func ExampleConn_Set() {
 	c, err := cttimeout.Dial(nil)
 	if err != nil {

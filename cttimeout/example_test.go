@@ -15,7 +15,7 @@ import (
 	"github.com/ti-mo/conntrack/netfilter"
 )
 
-// A policy for web servers, to be attached with
+// This policy for web servers can be attached with
 //
 //	iptables -t raw -A PREROUTING -p tcp --dport 443 -j CT --timeout web
 func Example() {
@@ -127,7 +127,8 @@ func ExampleConn_SetDefaults() {
 	}
 	defer c.Close()
 
-	// As "sysctl net.netfilter.nf_conntrack_icmp_timeout=20" does.
+	// This has the effect of "sysctl
+	// net.netfilter.nf_conntrack_icmp_timeout=20".
 	if err := c.SetDefaults(unix.IPPROTO_ICMP, cttimeout.Timeouts{cttimeout.ICMPTimeout: 20 * time.Second}); err != nil {
 		log.Fatal(err)
 	}

@@ -8,28 +8,28 @@ import (
 	"github.com/ti-mo/conntrack/netfilter"
 )
 
-// A Policy is a set of timeouts with a name, for one family and one protocol.
+// A Policy is a named set of timeouts for one address family and one protocol.
 type Policy struct {
-	// Name has 1 to 31 bytes.
+	// Name has 1 to 31 bytes, none of them NUL.
 	Name string
-	// Family is netfilter.ProtoIPv4 or netfilter.ProtoIPv6: the packets that rules
-	// may use the policy for.
+	// Family is netfilter.ProtoIPv4 or netfilter.ProtoIPv6. Only rules for that
+	// family can use the policy.
 	Family netfilter.ProtoFamily
-	// Protocol is the number of the L4 protocol, as in unix.IPPROTO_TCP, or
+	// Protocol is the number of the L4 protocol, such as unix.IPPROTO_TCP, or
 	// ProtocolGeneric.
 	Protocol uint8
-	// Timeouts are those of States(Protocol). From the kernel come all that it has
-	// and this package knows; the map is then the caller's own. On the way to the
-	// kernel some or all may be left out.
+	// Timeouts has a timeout for each of States(Protocol). A Policy from the
+	// kernel has all that the kernel has and this package knows, and the caller
+	// owns the map. A Policy for the kernel may leave out any of them.
 	Timeouts Timeouts
-	// Use counts the policy itself and what refers to it: rules and, on kernels
-	// of late 2026, flows, some of these more than once. It is 1 for a policy that
-	// nothing uses. It comes from the kernel alone.
+	// Use counts the policy itself and its references, so it is 1 for an unused
+	// policy. References are rules and, on kernels of late 2026, flows, some of
+	// which count more than once. Only the kernel sets it.
 	Use uint32
 }
 
-// checkName returns an error if the kernel would refuse name, or, at a NUL byte,
-// take a part of it for the whole.
+// checkName returns an error for a name that the kernel would refuse or, at a
+// NUL byte, cut off.
 func checkName(name string) error {
 	if name == "" || len(name) >= nameMax || strings.IndexByte(name, 0) >= 0 {
 		return ErrBadName
@@ -37,7 +37,7 @@ func checkName(name string) error {
 	return nil
 }
 
-// marshal appends all of p but for Use.
+// marshal appends all of p except Use.
 func (p *Policy) marshal(e *nfnl.Encoder) error {
 	if err := checkName(p.Name); err != nil {
 		return err
@@ -55,8 +55,8 @@ func marshalProtocol(e *nfnl.Encoder, family netfilter.ProtoFamily, protocol uin
 	e.Uint8(ctaTimeoutL4Proto, protocol)
 }
 
-// unmarshal decodes the attributes in b into p, which is zero. The attributes of
-// the required types must be there.
+// unmarshal decodes the attributes in b into p, which must be zero. Attributes
+// of the required types must be present.
 func (p *Policy) unmarshal(b []byte, required ...uint16) error {
 	var (
 		d    nfnl.Decoder
@@ -92,7 +92,7 @@ func (p *Policy) unmarshal(b []byte, required ...uint16) error {
 			return fmt.Errorf("%w: it has no %s", nfnl.ErrMalformed, ctaTimeoutNames[typ])
 		}
 	}
-	// What it means depends on the protocol, wherever that stands.
+	// The meaning of the data depends on the protocol, which may come after it.
 	timeouts, err := unmarshalTimeouts(data, p.Protocol)
 	if err != nil {
 		return &nfnl.AttributeError{Name: ctaTimeoutNames[ctaTimeoutData], Err: err}

@@ -11,18 +11,17 @@ import (
 	"github.com/ti-mo/conntrack/internal/nfnl"
 )
 
-// A State names one of the timeouts of one protocol: mostly the state that a flow
-// is in while the timeout runs. The constants of this type are all that there
-// are.
+// A State identifies one timeout of one protocol. Most are named after the
+// state that a flow is in while the timeout runs. The constants of this type
+// are all valid states.
 //
-// Its text form is the kernel's name without CTA_TIMEOUT_, such as
-// TCP_ESTABLISHED. States are ordered by protocol, and then as the kernel orders
-// them.
+// The text form of a State is the kernel's name without CTA_TIMEOUT_, such as
+// TCP_ESTABLISHED. States are ordered by protocol, then by the kernel's order.
 type State uint16 // the protocol's number, and in the lower byte the attribute's type
 
-// ProtocolGeneric stands for all IP protocols that the kernel has no tracker for,
-// such as ESP (50). It is the Protocol of a policy for these: the kernel answers
-// EOPNOTSUPP to their own numbers.
+// ProtocolGeneric stands for all IP protocols that the kernel has no tracker
+// for, such as ESP (50). A policy for such a protocol must use it: for the
+// protocol's own number, the kernel answers EOPNOTSUPP.
 const ProtocolGeneric = 255
 
 // The timeout of ICMP (enum ctattr_timeout_icmp).
@@ -30,8 +29,8 @@ const (
 	ICMPTimeout State = conntrack.ProtocolICMP<<8 + iota + 1 // CTA_TIMEOUT_ICMP_TIMEOUT
 )
 
-// The timeouts of TCP (enum ctattr_timeout_tcp). All but the last two are those of
-// a state, and the flow is dropped when it has been in that state for so long
+// The timeouts of TCP (enum ctattr_timeout_tcp). All but the last two apply to
+// the state in their name: a flow ends if it stays in that state for so long
 // without a packet.
 const (
 	TCPSynSent     State = conntrack.ProtocolTCP<<8 + iota + 1 // CTA_TIMEOUT_TCP_SYN_SENT
@@ -44,26 +43,26 @@ const (
 	TCPClose                                                   // CTA_TIMEOUT_TCP_CLOSE
 	TCPSynSent2                                                // CTA_TIMEOUT_TCP_SYN_SENT2: both ends have sent a SYN
 
-	// TCPRetrans (CTA_TIMEOUT_TCP_RETRANS) is an upper limit in any state, once
-	// a segment was sent net.netfilter.nf_conntrack_tcp_max_retrans times
+	// TCPRetrans (CTA_TIMEOUT_TCP_RETRANS) limits the timeout in any state once
+	// a segment has been sent net.netfilter.nf_conntrack_tcp_max_retrans times
 	// without an answer.
 	TCPRetrans
-	// TCPUnack (CTA_TIMEOUT_TCP_UNACK) is an upper limit in any state, while there
-	// is data that was not acknowledged.
+	// TCPUnack (CTA_TIMEOUT_TCP_UNACK) limits the timeout in any state while
+	// some data is not acknowledged.
 	TCPUnack
 )
 
 // The timeouts of UDP (enum ctattr_timeout_udp).
 const (
-	// UDPUnreplied (CTA_TIMEOUT_UDP_UNREPLIED) holds until packets have been seen
-	// in both directions, and for the first two seconds of the flow.
+	// UDPUnreplied (CTA_TIMEOUT_UDP_UNREPLIED) applies until packets have been
+	// seen in both directions, and during the first two seconds of the flow.
 	UDPUnreplied State = conntrack.ProtocolUDP<<8 + iota + 1
-	// UDPReplied (CTA_TIMEOUT_UDP_REPLIED) holds after that.
+	// UDPReplied (CTA_TIMEOUT_UDP_REPLIED) applies after that.
 	UDPReplied
 )
 
-// The timeouts of DCCP (enum ctattr_timeout_dccp). Current kernels do not track
-// DCCP any more, 6.18 for one, and answer EOPNOTSUPP.
+// The timeouts of DCCP (enum ctattr_timeout_dccp). Current kernels, such as
+// 6.18, do not track DCCP and answer EOPNOTSUPP.
 const (
 	DCCPRequest  State = conntrack.ProtocolDCCP<<8 + iota + 1 // CTA_TIMEOUT_DCCP_REQUEST
 	DCCPRespond                                               // CTA_TIMEOUT_DCCP_RESPOND
@@ -95,11 +94,11 @@ const (
 	SCTPShutdownRecd                                                 // CTA_TIMEOUT_SCTP_SHUTDOWN_RECD
 	SCTPShutdownAckSent                                              // CTA_TIMEOUT_SCTP_SHUTDOWN_ACK_SENT
 	SCTPHeartbeatSent                                                // CTA_TIMEOUT_SCTP_HEARTBEAT_SENT
-	SCTPHeartbeatAcked                                               // CTA_TIMEOUT_SCTP_HEARTBEAT_ACKED: current kernels have it and do not use it
+	SCTPHeartbeatAcked                                               // CTA_TIMEOUT_SCTP_HEARTBEAT_ACKED: current kernels have it but do not use it
 )
 
-// The timeouts of UDP-Lite (enum ctattr_timeout_udplite), which are as those of
-// UDP. They have the same defaults: there is one set for both.
+// The timeouts of UDP-Lite (enum ctattr_timeout_udplite). They work like those
+// of UDP and share their defaults.
 const (
 	UDPLiteUnreplied State = conntrack.ProtocolUDPLite<<8 + iota + 1 // CTA_TIMEOUT_UDPLITE_UNREPLIED
 	UDPLiteReplied                                                   // CTA_TIMEOUT_UDPLITE_REPLIED
@@ -111,11 +110,12 @@ const (
 )
 
 const (
-	attribute  = 0xff // of a State: the attribute's type
+	attribute  = 0xff // bits of a State: the type of the attribute
 	namePrefix = "CTA_TIMEOUT_"
 )
 
-// stateNames are the kernel's names of the attributes, by protocol and type.
+// stateNames are the kernel's names of the attributes, by protocol and
+// attribute type.
 var stateNames = map[uint8][]string{
 	conntrack.ProtocolICMP: {
 		ICMPTimeout & attribute: "CTA_TIMEOUT_ICMP_TIMEOUT",
@@ -173,7 +173,7 @@ var stateNames = map[uint8][]string{
 	},
 }
 
-// kernelName returns the kernel's name of s, or "" if s is none of the constants.
+// kernelName returns the kernel's name of s, or "" if s is unknown.
 func (s State) kernelName() string {
 	names := stateNames[s.Protocol()]
 	if typ := int(s & attribute); typ < len(names) {
@@ -182,12 +182,11 @@ func (s State) kernelName() string {
 	return ""
 }
 
-// Protocol returns the number of the L4 protocol that s is of, or
-// ProtocolGeneric.
+// Protocol returns the number of the L4 protocol that s belongs to, or
+// [ProtocolGeneric].
 func (s State) Protocol() uint8 { return uint8(s >> 8) }
 
-// String returns the kernel's name without CTA_TIMEOUT_, such as
-// TCP_ESTABLISHED.
+// String returns the text form of s, such as "TCP_ESTABLISHED".
 func (s State) String() string {
 	if name := s.kernelName(); name != "" {
 		return strings.TrimPrefix(name, namePrefix)
@@ -195,8 +194,9 @@ func (s State) String() string {
 	return fmt.Sprintf("State(%#x)", uint16(s))
 }
 
-// ParseState returns the State of which name is the text form. Case does not
-// matter, and the kernel's whole name will do. The error wraps ErrBadState.
+// ParseState returns the [State] with the given text form. It ignores case, and
+// also accepts the kernel's full name. If it fails, the error wraps
+// [ErrBadState].
 func ParseState(name string) (State, error) {
 	full := strings.ToUpper(name)
 	if !strings.HasPrefix(full, namePrefix) {
@@ -210,8 +210,8 @@ func ParseState(name string) (State, error) {
 	return 0, fmt.Errorf("cttimeout: %q: %w", name, ErrBadState)
 }
 
-// MarshalText returns the text form of s. If s is none of the constants, the
-// error wraps ErrBadState.
+// MarshalText returns the text form of s. If s is unknown, the error wraps
+// [ErrBadState].
 func (s State) MarshalText() ([]byte, error) {
 	if s.kernelName() == "" {
 		return nil, fmt.Errorf("cttimeout: %s: %w", s, ErrBadState)
@@ -219,7 +219,8 @@ func (s State) MarshalText() ([]byte, error) {
 	return []byte(s.String()), nil
 }
 
-// UnmarshalText sets s to what ParseState makes of text.
+// UnmarshalText sets s to the State with the given text form. It accepts what
+// [ParseState] accepts.
 func (s *State) UnmarshalText(text []byte) error {
 	state, err := ParseState(string(text))
 	if err != nil {
@@ -229,8 +230,8 @@ func (s *State) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// States returns the timeouts that a protocol has, in the kernel's order: none if
-// the kernel has no tracker for it.
+// States returns the timeouts of a protocol in the kernel's order. It returns
+// none if the kernel has no tracker for the protocol.
 func States(protocol uint8) []State {
 	var states []State
 	for typ := 1; typ < len(stateNames[protocol]); typ++ {
@@ -239,26 +240,28 @@ func States(protocol uint8) []State {
 	return states
 }
 
-// Timeouts are timeouts of one protocol. One that is left out is not zero, but
-// the default or what it was: see the methods that take them. A timeout of zero
-// ends flows at once.
+// Timeouts maps states of one protocol to their timeouts. A state that is not
+// in the map keeps its timeout or gets the default: see the methods that take
+// Timeouts. A timeout of zero ends flows at once.
 //
-// The kernel counts whole seconds: a fraction, or a timeout below zero or above
-// MaxTimeout, gives ErrBadTimeout.
+// The kernel stores whole seconds. A timeout with a fraction of a second, below
+// zero or above [MaxTimeout] causes [ErrBadTimeout].
 type Timeouts map[State]time.Duration
 
-// MaxTimeout is the longest timeout that this package passes on. The kernel
-// multiplies the seconds by the frequency of its timer, in 32 bits, and does not
-// check the result: on kernels with 1000 Hz, flows with a timeout of more than 24.8
-// days end at once, and one of 50 days is one of 25 seconds.
+// MaxTimeout is the longest timeout that this package passes to the kernel. The
+// kernel multiplies the seconds by its timer frequency in 32 bits and does not
+// check for overflow. On kernels with 1000 Hz, flows with a timeout of more
+// than 24.8 days end at once, and a timeout of 50 days becomes one of 25
+// seconds.
 //
-// A timeout that comes from the kernel may be longer, where other programs set it.
+// Timeouts returned by the kernel may be longer if other programs set them.
 const MaxTimeout = 24 * 24 * time.Hour
 
-// marshal appends t as a nested CTA_TIMEOUT_DATA.
+// marshal appends t as a nested CTA_TIMEOUT_DATA attribute.
 func (t Timeouts) marshal(e *nfnl.Encoder, protocol uint8) error {
 	nest := e.Nest(ctaTimeoutData)
-	// Sorted, so that the same Timeouts give the same bytes and the same error.
+	// They are sorted so that the same Timeouts always give the same bytes and
+	// the same error.
 	for _, state := range slices.Sorted(maps.Keys(t)) {
 		timeout := t[state]
 		if state.Protocol() != protocol || state.kernelName() == "" {
@@ -273,7 +276,7 @@ func (t Timeouts) marshal(e *nfnl.Encoder, protocol uint8) error {
 	return nil
 }
 
-// unmarshalTimeouts decodes what a CTA_TIMEOUT_DATA holds.
+// unmarshalTimeouts decodes the contents of a CTA_TIMEOUT_DATA attribute.
 func unmarshalTimeouts(b []byte, protocol uint8) (Timeouts, error) {
 	names := stateNames[protocol]
 	t := make(Timeouts, len(names))

@@ -56,7 +56,8 @@ func TestBadStateNames(t *testing.T) {
 	}
 }
 
-// TestText asserts that Timeouts can stand in a configuration file.
+// TestText asserts that Timeouts can be read from and written to a
+// configuration file.
 func TestText(t *testing.T) {
 	t.Parallel()
 	want := cttimeout.Timeouts{cttimeout.TCPEstablished: time.Hour, cttimeout.TCPClose: time.Second}

@@ -14,7 +14,7 @@ import (
 	"github.com/ti-mo/conntrack/netfilter"
 )
 
-// attr returns an attribute as it goes over the wire.
+// attr returns an encoded attribute.
 func attr(typ uint16, value ...byte) []byte {
 	b := binary.NativeEndian.AppendUint16(nil, uint16(4+len(value)))
 	b = binary.NativeEndian.AppendUint16(b, typ)
@@ -27,7 +27,7 @@ func nest(typ uint16, attrs ...[]byte) []byte {
 	return attr(typ|nested, slices.Concat(attrs...)...)
 }
 
-// A policy as the kernel sends it.
+// These are the attributes of a policy as the kernel sends it.
 var (
 	wireName   = attr(ctaTimeoutName, 'p', 'q', 0)
 	wireFamily = attr(ctaTimeoutL3Proto, 0, 2)
@@ -76,7 +76,7 @@ func TestUnmarshal(t *testing.T) {
 			var p Policy
 			b := slices.Concat(tt.b...)
 			require.NoError(t, p.unmarshal(b, inPolicy...))
-			clear(b) // the Policy has copies
+			clear(b) // the Policy must not refer to it
 			require.Equal(t, tt.want, p)
 		})
 	}
@@ -116,7 +116,7 @@ func TestUnmarshalMalformed(t *testing.T) {
 	}
 }
 
-// TestUnmarshalTruncated asserts that no part of a message passes for the whole.
+// TestUnmarshalTruncated asserts that a truncated message is refused.
 func TestUnmarshalTruncated(t *testing.T) {
 	t.Parallel()
 	b := slices.Concat(wireName, wireFamily, wireUDP, wireUse, wireData)
@@ -126,8 +126,8 @@ func TestUnmarshalTruncated(t *testing.T) {
 	}
 }
 
-// FuzzPolicy asserts that whatever stands in a message, it is decoded to what can be
-// sent back, or refused as malformed.
+// FuzzPolicy asserts that any message is either refused as malformed, or
+// decoded to a policy that can be sent back.
 func FuzzPolicy(f *testing.F) {
 	f.Add(slices.Concat(wireName, wireFamily, wireUDP, wireUse, wireData))
 	f.Add(slices.Concat(wireName, wireFamily, attr(ctaTimeoutL4Proto, 6), nest(ctaTimeoutData, attr(11, 0, 0, 0, 1), attr(12, 0))))

@@ -1,8 +1,9 @@
-// Package netfilter names the event groups and protocol families of the kernel's
-// packet filter, as the functions of package conntrack take them.
+// Package netfilter names the event groups and protocol families of the
+// kernel's packet filter. The functions of package conntrack take them as
+// arguments.
 //
-// On Linux its types, constants and variables are those of
-// github.com/ti-mo/netfilter, so a program may import either. On other systems,
-// where that package does not compile, they are defined here with the same names
-// and values.
+// On Linux, its types are aliases of those of github.com/ti-mo/netfilter, and
+// its constants and variables are the same, so a program may import either
+// package. That package does not compile on other systems, where this one
+// defines the same names and values itself.
 package netfilter

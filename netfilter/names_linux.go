@@ -2,7 +2,7 @@ package netfilter
 
 import "github.com/ti-mo/netfilter"
 
-// A NetlinkGroup is a multicast group that the kernel sends events to.
+// A NetlinkGroup is a multicast group to which the kernel sends events.
 type NetlinkGroup = netfilter.NetlinkGroup
 
 // The groups of linux/netfilter/nfnetlink.h.
@@ -20,13 +20,15 @@ const (
 )
 
 var (
-	// GroupsCT are the groups of flow events: new, update, destroy.
+	// GroupsCT are the groups of flow events: [GroupCTNew], [GroupCTUpdate] and
+	// [GroupCTDestroy].
 	GroupsCT = netfilter.GroupsCT
-	// GroupsCTExp are the groups of expectation events: new, update, destroy.
+	// GroupsCTExp are the groups of expectation events: [GroupCTExpNew],
+	// [GroupCTExpUpdate] and [GroupCTExpDestroy].
 	GroupsCTExp = netfilter.GroupsCTExp
 )
 
-// A ProtoFamily is the network layer that a message is about.
+// A ProtoFamily is the protocol family of a message, such as [ProtoIPv4].
 type ProtoFamily = netfilter.ProtoFamily
 
 // The families of linux/netfilter.h.

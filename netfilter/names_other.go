@@ -4,7 +4,7 @@ package netfilter
 
 import "fmt"
 
-// A NetlinkGroup is a multicast group that the kernel sends events to.
+// A NetlinkGroup is a multicast group to which the kernel sends events.
 type NetlinkGroup uint8
 
 // The groups of linux/netfilter/nfnetlink.h.
@@ -22,13 +22,15 @@ const (
 )
 
 var (
-	// GroupsCT are the groups of flow events: new, update, destroy.
+	// GroupsCT are the groups of flow events: [GroupCTNew], [GroupCTUpdate] and
+	// [GroupCTDestroy].
 	GroupsCT = []NetlinkGroup{GroupCTNew, GroupCTUpdate, GroupCTDestroy}
-	// GroupsCTExp are the groups of expectation events: new, update, destroy.
+	// GroupsCTExp are the groups of expectation events: [GroupCTExpNew],
+	// [GroupCTExpUpdate] and [GroupCTExpDestroy].
 	GroupsCTExp = []NetlinkGroup{GroupCTExpNew, GroupCTExpUpdate, GroupCTExpDestroy}
 )
 
-// A ProtoFamily is the network layer that a message is about.
+// A ProtoFamily is the protocol family of a message, such as [ProtoIPv4].
 type ProtoFamily uint8
 
 // The families of linux/netfilter.h.
@@ -54,8 +56,8 @@ var familyNames = map[ProtoFamily]string{
 	ProtoDECNet: "ProtoDECNet",
 }
 
-// String returns the name of the constant, such as ProtoIPv4, or ProtoFamily(4)
-// where there is none.
+// String returns the name of the constant, such as "ProtoIPv4", or the number,
+// as in "ProtoFamily(4)", if there is no constant.
 func (f ProtoFamily) String() string {
 	if name, ok := familyNames[f]; ok {
 		return name

@@ -21,7 +21,8 @@ import (
 	"github.com/ti-mo/conntrack/netfilter"
 )
 
-// On Linux the types are upstream's: these assignments compile.
+// On Linux, the types are those of github.com/ti-mo/netfilter, so these
+// assignments compile.
 var (
 	_ upstream.NetlinkGroup   = netfilter.NetlinkGroup(0)
 	_ upstream.ProtoFamily    = netfilter.ProtoFamily(0)
@@ -29,7 +30,7 @@ var (
 	_ []upstream.NetlinkGroup = netfilter.GroupsCTExp
 )
 
-// linux are all values of names_linux.go.
+// linux has all values of names_linux.go.
 var linux = map[string]any{
 	"GroupNone":         netfilter.GroupNone,
 	"GroupCTNew":        netfilter.GroupCTNew,
@@ -53,7 +54,7 @@ var linux = map[string]any{
 	"ProtoDECNet":       netfilter.ProtoDECNet,
 }
 
-// TestNames asserts that both files declare the same.
+// TestNames asserts that both files declare the same names.
 func TestNames(t *testing.T) {
 	t.Parallel()
 	linuxValues, linuxTypes := declared(t, "names_linux.go")
@@ -92,8 +93,9 @@ func declared(t *testing.T, file string) (values, types []string) {
 	return values, types
 }
 
-// TestOther asserts that what other systems get has upstream's values and texts, by
-// a program in which names_other.go is compiled for this one.
+// TestOther asserts that names_other.go has the values and texts of
+// github.com/ti-mo/netfilter. It compiles that file into a program for this
+// system.
 func TestOther(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {

@@ -1,9 +1,10 @@
 // Command dropstale removes the UDP flows of an endpoint that is gone, so that
-// clients that go on sending reach another one.
+// clients reach another one.
 //
-// A service proxy translates what clients send to the address of a service into
-// the address of an endpoint. The kernel keeps to the choice for as long as packets
-// come: they go to an endpoint that is gone until its flows are removed.
+// A service proxy translates the address of a service into the address of an
+// endpoint. The kernel keeps using that endpoint as long as packets arrive.
+// Clients that do not stop sending never reach another endpoint until the flows
+// are removed.
 //
 //	dropstale 10.0.0.7:53
 package main
@@ -47,8 +48,8 @@ func main() {
 	}
 }
 
-// drop removes the flows that endpoint answers, or lists them, and returns how
-// many it removed.
+// drop removes the flows that endpoint answers and returns their number. If dry
+// is set, it only lists them.
 func drop(ctx context.Context, endpoint netip.AddrPort, dry bool) (removed int, err error) {
 	conn, err := conntrack.Dial(nil)
 	if err != nil {
@@ -56,7 +57,8 @@ func drop(ctx context.Context, endpoint netip.AddrPort, dry bool) (removed int, 
 	}
 	defer conn.Close()
 
-	// Replies come from the endpoint, also where the destination was translated.
+	// Replies come from the endpoint, whether or not the destination was
+	// translated.
 	var stale conntrack.Filter
 	stale.Reply.IP.SourceAddress = endpoint.Addr().Unmap()
 	stale.Reply.Proto.Protocol = conntrack.ProtocolUDP

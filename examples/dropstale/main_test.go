@@ -18,8 +18,8 @@ func TestMain(m *testing.M) { nstest.MainOf(m, main) }
 
 const total, stale = 100_000, 1000
 
-// fill puts flows to one service into the table. Of each hundred one is answered
-// by the first endpoint, and the others by the second.
+// fill adds flows to one service to the table. The first endpoint answers one
+// in a hundred, the second endpoint the others.
 func fill(t *testing.T, ns *nstest.NS) {
 	t.Helper()
 	conn, err := conntrack.Dial(ns.Config())
@@ -44,8 +44,8 @@ func fill(t *testing.T, ns *nstest.NS) {
 	require.Equal(t, total, ns.Count())
 }
 
-// TestDropStale asserts that of many flows to a service those of the endpoint
-// that is gone are removed, and no other.
+// TestDropStale asserts that exactly the flows of the endpoint that is gone are
+// removed.
 func TestDropStale(t *testing.T) {
 	ns := nstest.New(t, nstest.NoTracking())
 	fill(t, ns)
@@ -66,7 +66,8 @@ func TestDropStale(t *testing.T) {
 	assert.Equal(t, "removed 0 flows of 10.0.0.7:53\n", p.Stdout())
 }
 
-// TestDropStaleWithoutPrivilege asserts that the error says what is missing.
+// TestDropStaleWithoutPrivilege asserts that the error says which privilege is
+// missing.
 func TestDropStaleWithoutPrivilege(t *testing.T) {
 	p := nstest.New(t).Start(nstest.Unprivileged(nstest.Program("10.0.0.7:53")))
 	assert.Equal(t, 1, p.Exit())

@@ -1,11 +1,11 @@
 // Command metrics counts the flows of the connection tracking table by protocol
-// and state, in the text format of Prometheus. It takes the same memory for ten
-// flows as for millions.
+// and state, in the text format of Prometheus. Its memory use does not depend
+// on the size of the table.
 //
 //	metrics >conntrack.prom
 //
-// It is a module of its own, so that the library does not need the client library
-// of Prometheus.
+// It is a module of its own, so that the library does not depend on the client
+// library of Prometheus.
 package main
 
 import (
@@ -50,8 +50,8 @@ func main() {
 	}
 }
 
-// collect walks over the table, and keeps no flow of it. It writes to progress how
-// far it is.
+// collect iterates over the table without keeping flows. It writes its progress
+// to progress.
 func collect(ctx context.Context, registry *prometheus.Registry, progress io.Writer) error {
 	flows := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "conntrack_flows",
@@ -79,8 +79,7 @@ func collect(ctx context.Context, registry *prometheus.Registry, progress io.Wri
 		if err != nil {
 			return err
 		}
-		protocol := conntrack.Protocol(f.TupleOrig.Proto.Protocol)
-		flows.WithLabelValues(protocol.String(), state(&f)).Inc()
+		flows.WithLabelValues(f.Protocol().String(), state(&f)).Inc()
 		if seen++; seen%10_000 == 0 {
 			fmt.Fprintf(progress, "\r%d of about %d flows", seen, size.Entries)
 		}
@@ -91,17 +90,16 @@ func collect(ctx context.Context, registry *prometheus.Registry, progress io.Wri
 	return nil
 }
 
-// state returns the state of a TCP connection. It says of other flows whether they
-// were answered.
+// state returns the state that the kernel has for the protocol. If it has none, as
+// for UDP, state says whether the flow was answered.
 func state(f *conntrack.Flow) string {
-	switch tcp := f.ProtoInfo.TCP; {
-	case tcp != nil:
-		return conntrack.TCPState(tcp.State).String()
-	case f.Status.SeenReply():
-		return "REPLIED"
-	default:
-		return "UNREPLIED"
+	if s := f.State(); s != "" {
+		return s
 	}
+	if f.Status.SeenReply() {
+		return "REPLIED"
+	}
+	return "UNREPLIED"
 }
 
 func write(w io.Writer, registry *prometheus.Registry) error {

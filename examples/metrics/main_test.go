@@ -17,8 +17,8 @@ import (
 
 func TestMain(m *testing.M) { nstest.MainOf(m, main) }
 
-// fill puts n UDP flows into the table, some at a time: what the test needs of
-// memory counts as the program's.
+// fill adds n UDP flows to the table in batches: the memory of the test counts
+// as that of the program.
 func fill(t *testing.T, ns *nstest.NS, n int) {
 	t.Helper()
 	conn, err := conntrack.Dial(ns.Config())
@@ -53,8 +53,8 @@ func TestMetrics(t *testing.T) {
 	assert.Empty(t, p.Stderr())
 }
 
-// TestMetricsOfLargeTable asserts that the user sees how far it is, and that memory
-// does not grow with the table, which would take 50 MiB.
+// TestMetricsOfLargeTable asserts that progress is shown, and that memory does
+// not grow with the table. Reading it at once would take 50 MiB.
 func TestMetricsOfLargeTable(t *testing.T) {
 	const flows = 100_000
 	ns := nstest.New(t, nstest.NoTracking())
@@ -70,7 +70,7 @@ func TestMetricsOfLargeTable(t *testing.T) {
 	assert.Contains(t, p.Stderr(), "\r50000 of about 100000 flows")
 }
 
-// maxResident runs the program, and returns how many bytes of memory it had.
+// maxResident runs the program and returns its peak memory use in bytes.
 func maxResident(t *testing.T, ns *nstest.NS) int64 {
 	t.Helper()
 	cmd := nstest.Program()
@@ -79,7 +79,8 @@ func maxResident(t *testing.T, ns *nstest.NS) int64 {
 	return int64(cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss) << 10
 }
 
-// TestMetricsWithoutPrivilege asserts that the error says what is missing.
+// TestMetricsWithoutPrivilege asserts that the error says which privilege is
+// missing.
 func TestMetricsWithoutPrivilege(t *testing.T) {
 	p := nstest.New(t).Start(nstest.Unprivileged(nstest.Program()))
 	assert.Equal(t, 1, p.Exit())

@@ -1,6 +1,6 @@
-// Command natlookup accepts TCP connections, and tells what address their clients
-// dialed before a rule redirected them here. Transparent proxies need that to
-// connect further.
+// Command natlookup accepts TCP connections and prints the address that each
+// client dialed before a rule redirected it here. Transparent proxies need this
+// address to connect to the real server.
 //
 //	natlookup -listen :8080
 //	nft add rule ip nat prerouting tcp dport 80 redirect to :8080
@@ -46,7 +46,7 @@ func main() {
 	}
 }
 
-// serve accepts connections until ctx ends.
+// serve accepts connections until ctx is done.
 func serve(ctx context.Context, address string) error {
 	conn, err := conntrack.Dial(nil)
 	if err != nil {
@@ -54,7 +54,7 @@ func serve(ctx context.Context, address string) error {
 	}
 	defer conn.Close()
 	if _, err := conn.StatsGlobal(); err != nil {
-		return err // better now than at the first connection
+		return err // fail now rather than at the first connection
 	}
 
 	listener, err := net.Listen("tcp", address)
@@ -66,7 +66,7 @@ func serve(ctx context.Context, address string) error {
 	for {
 		client, err := listener.Accept()
 		if ctx.Err() != nil {
-			return nil // as the user wished
+			return nil // stopped by the user
 		}
 		if err != nil {
 			return err
@@ -75,7 +75,7 @@ func serve(ctx context.Context, address string) error {
 	}
 }
 
-// answer tells the client, and prints, what it dialed.
+// answer prints the address that the client dialed and sends it to the client.
 func answer(conn *conntrack.Conn, client net.Conn) {
 	defer client.Close()
 	dialed, err := originalDestination(conn, client)
@@ -87,9 +87,10 @@ func answer(conn *conntrack.Conn, client net.Conn) {
 	fmt.Fprintf(client, "you dialed %s\n", dialed)
 }
 
-// originalDestination returns what the client of an accepted connection dialed.
+// originalDestination returns the address that the client of an accepted
+// connection dialed.
 func originalDestination(conn *conntrack.Conn, accepted net.Conn) (netip.AddrPort, error) {
-	// What this end sends are the replies of the flow.
+	// Packets sent from this end are the replies of the flow.
 	replies, err := conntrack.TupleOf(accepted)
 	if err != nil {
 		return netip.AddrPort{}, err

@@ -17,8 +17,8 @@ import (
 
 func TestMain(m *testing.M) { nstest.MainOf(m, main) }
 
-// TestNATLookup asserts that clients are told what they dialed, whether or not
-// it was translated, and without connection tracking.
+// TestNATLookup asserts that clients are told the address they dialed, whether
+// it was translated, not translated or not tracked.
 func TestNATLookup(t *testing.T) {
 	server := netip.MustParseAddrPort("127.0.0.1:8080")
 	service := netip.MustParseAddrPort("127.0.0.9:80")
@@ -57,7 +57,8 @@ func TestNATLookup(t *testing.T) {
 	}
 }
 
-// TestNATLookupWithoutPrivilege asserts that the error says what is missing.
+// TestNATLookupWithoutPrivilege asserts that the error says which privilege is
+// missing.
 func TestNATLookupWithoutPrivilege(t *testing.T) {
 	p := nstest.New(t).Start(nstest.Unprivileged(nstest.Program()))
 	assert.Equal(t, 1, p.Exit())

@@ -19,7 +19,7 @@ import (
 	"github.com/ti-mo/conntrack/netfilter"
 )
 
-// demo is what the steps of the demonstration share.
+// demo is the state that the steps of the demonstration share.
 type demo struct {
 	*output
 	conn    *conntrack.Conn
@@ -28,9 +28,8 @@ type demo struct {
 	errs    <-chan error
 }
 
-// demonstrate shows on w what the package does, step by step, in the network
-// namespace of the calling thread. It ends with the first step that does not
-// give what it should.
+// demonstrate shows on w what the package does, in the network namespace of the
+// calling thread. It stops at the first step with a wrong result.
 func demonstrate(ctx context.Context, w io.Writer) error {
 	conn, err := conntrack.Dial(nil)
 	if err != nil {
@@ -55,7 +54,7 @@ func demonstrate(ctx context.Context, w io.Writer) error {
 	return d.err
 }
 
-// track switches tracking on, with counters and timestamps.
+// track turns on tracking, counters and timestamps.
 func (d *demo) track(context.Context) error {
 	d.heading("Switch tracking on",
 		"Linux tracks connections in a network namespace once a rule there looks at",
@@ -79,7 +78,7 @@ func (d *demo) track(context.Context) error {
 	return nil
 }
 
-// listen watches what happens to the table while packets go round.
+// listen watches events while packets are sent.
 func (d *demo) listen(ctx context.Context) error {
 	d.heading("Listen: events as they come",
 		"A TCP client connects to a server and they talk, then a UDP query is",
@@ -126,8 +125,8 @@ func (d *demo) dump(context.Context) error {
 	)
 }
 
-// checkFlow checks that a flow is among flows, and that it carried at least so
-// many bytes in each direction.
+// checkFlow checks that flows contains a certain flow, and that it carried at
+// least the given number of bytes in each direction.
 func checkFlow(flows []conntrack.Flow, name string, is func(*conntrack.Flow) bool, sent, received int) error {
 	i := slices.IndexFunc(flows, func(f conntrack.Flow) bool { return is(&f) })
 	if i < 0 {
@@ -143,7 +142,7 @@ func checkFlow(flows []conntrack.Flow, name string, is func(*conntrack.Flow) boo
 	return nil
 }
 
-// change takes one flow through its life by hand.
+// change creates, updates and deletes a flow.
 func (d *demo) change(ctx context.Context) error {
 	d.heading("Create, Get, Update, Delete: one flow",
 		"Flows can be made, looked up, changed and removed without any packet. Here is",
@@ -189,14 +188,14 @@ func (d *demo) change(ctx context.Context) error {
 	)
 }
 
-// get looks a flow up, and checks that it is as it should be.
+// get looks up a flow and checks it.
 func (d *demo) get(want conntrack.Flow) error {
 	got, err := d.conn.Get(want)
 	if err != nil {
 		return err
 	}
 	d.printf("   Get     timeout %s, mark %s, status %s\n", seconds(got.Timeout), mark(got.Mark), got.Status)
-	// The timeout is running: seconds may have gone by.
+	// The timeout counts down: some seconds may have passed.
 	if got.Timeout > want.Timeout || got.Timeout+10 < want.Timeout || got.Mark != want.Mark {
 		return fmt.Errorf("the flow has timeout %d and mark %#x, want %d and %#x",
 			got.Timeout, got.Mark, want.Timeout, want.Mark)
@@ -233,7 +232,7 @@ func (d *demo) filter(context.Context) error {
 	return nil
 }
 
-// keep removes a flow that is translated, and puts it back from text.
+// keep removes a translated flow and restores it from text.
 func (d *demo) keep(context.Context) error {
 	d.heading("cttext, JSON: text of a flow",
 		"A flow whose destination is translated prints as conntrack(8) prints it, and as",
@@ -270,7 +269,7 @@ func (d *demo) keep(context.Context) error {
 		if err := errors.Join(d.conn.Delete(flow), d.conn.Create(kept)); err != nil {
 			return err
 		}
-		// It is a new flow, with another ID: only the tuples are the same.
+		// The restored flow has a new ID: only the tuples are the same.
 		if flow, err = d.conn.Get(conntrack.Flow{TupleOrig: kept.TupleOrig, TupleReply: kept.TupleReply}); err != nil {
 			return err
 		}
@@ -312,13 +311,13 @@ func (d *demo) count(context.Context) error {
 	return nil
 }
 
-// expected is an event that must come.
+// expected is an event that must arrive.
 type expected struct {
 	name string
 	is   func(conntrack.Event) bool
 }
 
-// await prints events until each expected one has come.
+// await prints events until each expected one has arrived.
 func (d *demo) await(ctx context.Context, missing ...expected) error {
 	d.output.events()
 	for len(missing) > 0 {

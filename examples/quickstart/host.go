@@ -12,8 +12,9 @@ import (
 	"github.com/ti-mo/conntrack/netfilter"
 )
 
-// inspect shows on w the table of the network namespace of the calling thread:
-// the first flows, statistics, and events for some time. It changes nothing.
+// inspect shows the table of the network namespace of the calling thread: the
+// first flows, the statistics, and events for the time watch. It changes
+// nothing.
 func inspect(ctx context.Context, w io.Writer, watch time.Duration, flows int) error {
 	conn, err := conntrack.Dial(nil)
 	if err != nil {
@@ -43,7 +44,8 @@ func inspect(ctx context.Context, w io.Writer, watch time.Duration, flows int) e
 	return o.err
 }
 
-// inspectFlows shows the first flows, limit at most, of a table that has total.
+// inspectFlows shows the first flows, at most limit, of a table with total
+// flows.
 func inspectFlows(ctx context.Context, o *output, conn *conntrack.Conn, limit, total int) error {
 	var first []conntrack.Flow
 	for flow, err := range conn.Flows(ctx, conntrack.Filter{}, nil) {

@@ -5,13 +5,13 @@
 //
 //	go run ./examples/quickstart
 //
-// It works in a network namespace of its own, on packets that it sends itself,
-// and checks what it gets: it fails where a step does not give what it should.
-// It needs no privileges where the system allows user namespaces.
+// It runs in its own network namespace, with packets that it sends itself. It
+// checks its results and fails if a step gives a wrong one. It needs no
+// privileges if the system allows user namespaces.
 //
 //	go run ./examples/quickstart -host
 //
-// shows the machine's own table instead, and changes nothing there. That needs
+// shows the machine's own table instead and changes nothing. This needs
 // CAP_NET_ADMIN.
 package main
 
@@ -51,7 +51,7 @@ func main() {
 	}
 }
 
-// showOwn runs the demonstration in a namespace of the process's own.
+// showOwn runs the demonstration in a new namespace.
 func showOwn() error {
 	if err := netns.Isolate(); err != nil {
 		return fmt.Errorf("no network namespace to work in (-host shows the machine's own table): %w", err)
@@ -61,8 +61,8 @@ func showOwn() error {
 	return demonstrate(ctx, os.Stdout)
 }
 
-// showHost shows the machine's own table until the time is up or the user has
-// seen enough.
+// showHost shows the machine's own table until the time is up or the user
+// interrupts it.
 func showHost(watch time.Duration, flows int) error {
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
 	defer cancel()

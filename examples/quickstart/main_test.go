@@ -29,8 +29,8 @@ func TestDemonstrate(t *testing.T) {
 	assert.Contains(t, out.String(), "All steps gave what they should.")
 }
 
-// TestInspect asserts that what is in the table is shown, as far as was asked
-// for, and is there afterwards.
+// TestInspect asserts that the flows in the table are shown, up to the limit,
+// and are not changed.
 func TestInspect(t *testing.T) {
 	n := nstest.New(t, nstest.Accounting())
 	from, to := n.UDP(netip.AddrPort{}, netip.MustParseAddrPort("127.0.0.1:0"), true)
@@ -59,12 +59,12 @@ func TestInspectEmpty(t *testing.T) {
 	assert.Contains(t, out.String(), "0 flows")
 }
 
-// fullDisk is where nothing can be written.
+// fullDisk fails to write.
 type fullDisk struct{}
 
 func (fullDisk) Write([]byte) (int, error) { return 0, unix.ENOSPC }
 
-// TestOutputFails asserts that what nobody could read is no success.
+// TestOutputFails asserts that a failure to write the output is an error.
 func TestOutputFails(t *testing.T) {
 	nstest.New(t).Do(func() error {
 		assert.ErrorIs(t, demonstrate(t.Context(), fullDisk{}), unix.ENOSPC)

@@ -13,16 +13,16 @@ import (
 	"github.com/ti-mo/conntrack"
 )
 
-// output prints. The first error in doing so stays in err.
+// output prints to a writer and keeps the first error in err.
 type output struct {
 	w   io.Writer
 	err error
 
 	headings int
-	width    int // of an address and port, in events
+	width    int // of addresses with ports, in events
 }
 
-// Write hands p on, so that a tabwriter can print here too.
+// Write implements io.Writer, so that a tabwriter can print here too.
 func (o *output) Write(p []byte) (int, error) {
 	n, err := o.w.Write(p)
 	if o.err == nil {
@@ -35,7 +35,7 @@ func (o *output) printf(format string, args ...any) {
 	fmt.Fprintf(o, format, args...)
 }
 
-// heading begins a numbered section with a title and what it is about.
+// heading starts a numbered section with a title and an explanation.
 func (o *output) heading(title string, text ...string) {
 	o.headings++
 	o.printf("\n%d. %s\n", o.headings, title)
@@ -45,14 +45,14 @@ func (o *output) heading(title string, text ...string) {
 	o.printf("\n")
 }
 
-// table prints rows of cells in aligned columns, the first row being the
-// columns' titles.
+// table prints rows in aligned columns. The first row has the titles of the
+// columns.
 func (o *output) table(rows [][]string) {
 	w := tabwriter.NewWriter(o, 0, 0, 2, ' ', 0)
 	for _, row := range rows {
 		fmt.Fprintf(w, "   %s\n", strings.Join(row, "\t"))
 	}
-	w.Flush() // what goes wrong is in o.err
+	w.Flush() // o.err keeps any error
 }
 
 // flows prints flows as a table.
@@ -79,10 +79,10 @@ func (o *output) stats(stats []conntrack.Stats) {
 	o.table(rows)
 }
 
-// eventFormat aligns events without waiting for the last of them.
+// eventFormat aligns events that are printed one at a time.
 const eventFormat = "   %-7s  %-5s  %-*s  %-*s  %-11s  %-4s  %s\n"
 
-// events prints the titles over events.
+// events prints the column titles for events.
 func (o *output) events() {
 	o.printf(eventFormat, "EVENT", "PROTO", o.width, "SOURCE", o.width, "DESTINATION", "STATE", "MARK", "STATUS")
 }
@@ -129,7 +129,7 @@ func state(f *conntrack.Flow) string {
 	return conntrack.TCPState(tcp.State).String()
 }
 
-// amount tells what was counted: nothing, where the kernel does not count.
+// amount returns the text of a counter, or "-" if no packet was counted.
 func amount(c conntrack.Counter) string {
 	if c.Packets == 0 {
 		return "-"

@@ -18,7 +18,7 @@ var (
 	answer  = []byte("forty-two")
 )
 
-// traffic is real connections over loopback, which stay open until close.
+// traffic has connections over loopback that stay open until close.
 type traffic struct {
 	open []io.Closer
 }
@@ -85,8 +85,8 @@ func (w writerTo) Write(p []byte) (int, error) {
 	return w.conn.WriteTo(p, w.addr)
 }
 
-// exchange sends the request from client to server, and the answer back, which
-// the server writes to back.
+// exchange sends the request from client to server, and the answer back. The
+// server writes the answer to back.
 func exchange(client, server net.Conn, back io.Writer, deadline time.Time) error {
 	for _, c := range []net.Conn{client, server} {
 		if err := c.SetDeadline(deadline); err != nil {

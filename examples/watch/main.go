@@ -1,10 +1,11 @@
-// Command watch writes what happens in the connection tracking table as JSON,
-// one event a line, until it is interrupted.
+// Command watch writes the events of the connection tracking table as JSON, one
+// per line, until it is interrupted.
 //
 //	watch | jq -c 'select(.type == "destroy") | .flow'
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -36,9 +37,9 @@ func main() {
 		flag.Usage()
 		os.Exit(2)
 	}
-	groups := netfilter.GroupsCT
+	var groups []netfilter.NetlinkGroup // none stand for those of flows
 	if *expect {
-		groups = slices.Concat(groups, netfilter.GroupsCTExp)
+		groups = slices.Concat(netfilter.GroupsCT, netfilter.GroupsCTExp)
 	}
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -49,8 +50,8 @@ func main() {
 	}
 }
 
-// watch writes events to w until ctx ends. It survives lost events and messages
-// that cannot be decoded, and tells of them.
+// watch writes events to w until ctx is done. It reports lost events and
+// malformed messages, and continues after them.
 func watch(ctx context.Context, w io.Writer, groups []netfilter.NetlinkGroup) error {
 	conn, err := conntrack.Dial(nil)
 	if err != nil {
@@ -58,26 +59,27 @@ func watch(ctx context.Context, w io.Writer, groups []netfilter.NetlinkGroup) er
 	}
 	defer conn.Close()
 
-	opts := &conntrack.EventOptions{Joined: func() { log.Print("watching") }}
-	lines := json.NewEncoder(w)
-	var last error
+	out := bufio.NewWriter(w)
+	opts := &conntrack.EventOptions{
+		Joined:  func() { log.Print("watching") },
+		Drained: func() { out.Flush() }, // if it fails, so does what is written next
+	}
+	lines := json.NewEncoder(out)
 	for ev, err := range conn.Events(ctx, groups, opts) {
-		if last != nil {
-			log.Print(last) // and the loop went on
-		}
-		last = err
-		if errors.Is(err, conntrack.ErrOverrun) {
-			last = errors.New("events were lost here: the kernel's buffer was full")
-		}
-		if err != nil {
-			continue
-		}
-		if err := lines.Encode(ev); err != nil {
-			return err
+		switch {
+		case ctx.Err() != nil: // as the user wished
+		case errors.Is(err, conntrack.ErrOverrun):
+			log.Print("events were lost here: the kernel's buffer was full")
+		case err != nil:
+			log.Print(err)
+		default:
+			if err := lines.Encode(ev); err != nil {
+				return err
+			}
 		}
 	}
-	if ctx.Err() != nil {
-		return nil // as the user wished
+	if ctx.Err() == nil {
+		return errors.New("there will be no more events")
 	}
-	return last // the one that ended the loop
+	return out.Flush()
 }

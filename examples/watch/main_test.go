@@ -17,7 +17,7 @@ import (
 
 func TestMain(m *testing.M) { nstest.MainOf(m, main) }
 
-// TestWatch asserts that each line is an event that can be read back.
+// TestWatch asserts that each line is an event that can be decoded.
 func TestWatch(t *testing.T) {
 	ns := nstest.New(t)
 	p := ns.Start(nstest.Program())
@@ -38,7 +38,8 @@ func TestWatch(t *testing.T) {
 	}
 }
 
-// TestWatchWithoutPrivilege asserts that the error says what is missing.
+// TestWatchWithoutPrivilege asserts that the error says which privilege is
+// missing.
 func TestWatchWithoutPrivilege(t *testing.T) {
 	p := nstest.New(t).Start(nstest.Unprivileged(nstest.Program()))
 	assert.Equal(t, 1, p.Exit())

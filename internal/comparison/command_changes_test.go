@@ -21,8 +21,8 @@ import (
 	"github.com/ti-mo/conntrack/internal/nstest"
 )
 
-// TestConntrackCreates looks at what conntrack -I makes, with each option that
-// its manual has for it.
+// TestConntrackCreates asserts which flow conntrack -I creates with each option
+// that its manual lists for it.
 func TestConntrackCreates(t *testing.T) {
 	t.Parallel()
 	nstest.NeedConntrack(t)
@@ -40,13 +40,21 @@ func TestConntrackCreates(t *testing.T) {
 	at := netip.AddrPortFrom
 	flow := func(proto uint8) conntrack.Flow { return flowBetween(proto, at(src, 1000), at(dst, 53)) }
 	flow6 := func(proto uint8) conntrack.Flow { return flowBetween(proto, at(src6, 1000), at(dst6, 53)) }
+	udpLite := func(of func(uint8) conntrack.Flow) conntrack.Flow {
+		f := of(unix.IPPROTO_UDPLITE)
+		if kernelAtLeast(t, 7, 2) { // which does not track it
+			f.TupleOrig.Proto = conntrack.ProtoTuple{Protocol: unix.IPPROTO_UDPLITE}
+			f.TupleReply = f.TupleOrig.Reverse()
+		}
+		return f
+	}
 	icmp := func(proto uint8, src, dst netip.Addr, typ, code uint8, id uint16) conntrack.Flow {
 		f := conntrack.Flow{TupleOrig: echoTuple(proto, src, dst, typ, id), Timeout: 120}
 		f.TupleOrig.Proto.ICMPCode = code
 		f.TupleReply = f.TupleOrig.Reverse()
 		return f
 	}
-	// It sets flags of its own, so that the kernel lets packets pass.
+	// conntrack -I sets flags of its own, so that the kernel lets packets pass.
 	withTCP := func(f conntrack.Flow, state uint8) conntrack.Flow {
 		flags := uint8(conntrack.TCPFlagSACKPerm | conntrack.TCPFlagBeLiberal)
 		if state >= conntrack.TCPStateTimeWait {
@@ -72,7 +80,7 @@ func TestConntrackCreates(t *testing.T) {
 		f.Status.Value = s
 		return f
 	}
-	// reply is f with replies between these ends.
+	// reply returns f with the given ends of the reply direction.
 	reply := func(f conntrack.Flow, status conntrack.StatusFlag, src, dst string) conntrack.Flow {
 		f.TupleReply = tuple(f.TupleOrig.Proto.Protocol, netip.MustParseAddrPort(src), netip.MustParseAddrPort(dst))
 		f.Status.Value = status
@@ -91,8 +99,8 @@ func TestConntrackCreates(t *testing.T) {
 	tests := []test{
 		{"UDP", ends + "-p udp " + ports, flow(udp)},
 		{"UDP IPv6", ends6 + "-p udp " + ports, flow6(udp)},
-		{"UDP-Lite", ends + "-p udplite " + ports, flow(unix.IPPROTO_UDPLITE)},
-		{"UDP-Lite IPv6", ends6 + "-p udplite " + ports, flow6(unix.IPPROTO_UDPLITE)},
+		{"UDP-Lite", ends + "-p udplite " + ports, udpLite(flow)},
+		{"UDP-Lite IPv6", ends6 + "-p udplite " + ports, udpLite(flow6)},
 		{"SCTP IPv6", ends6 + "-p sctp --state ESTABLISHED --orig-vtag 5 --reply-vtag 65534 " + ports, withSCTP(flow6(sctp), 4)},
 		{"ICMP", ends + "-p icmp --icmp-type 8 --icmp-code 0 --icmp-id 77", icmp(unix.IPPROTO_ICMP, src, dst, 8, 0, 77)},
 		{"ICMP code", ends + "-p icmp --icmp-type 13 --icmp-code 7", icmp(unix.IPPROTO_ICMP, src, dst, 13, 7, 0)},
@@ -152,7 +160,7 @@ func TestConntrackCreates(t *testing.T) {
 		},
 		{"IPv6 SNAT", ends6 + "-p udp -n 2001:db8::8 " + ports, reply(flow6(udp), srcNAT, "[2001:db8::2]:53", "[2001:db8::8]:1000")},
 	}
-	if kernelAtLeast(t, 6, 17) { // which does not track it
+	if kernelAtLeast(t, 6, 17) { // does not track it
 		const dccp = unix.IPPROTO_DCCP
 		tests = append(tests, test{"DCCP", ends + "-p dccp --role client --state OPEN " + ports, flowBetween(dccp, at(src, 0), at(dst, 0))})
 	}
@@ -183,7 +191,8 @@ func TestConntrackCreates(t *testing.T) {
 			requireFlow(t, tt.want, dumpOne(t, c))
 			requireFlow(t, tt.want, get(t, c, conntrack.Flow{TupleOrig: tt.want.TupleOrig, Zone: tt.want.Zone}))
 
-			// What the one has made the other cannot make again.
+			// After one of them has created the flow, the other cannot create
+			// it again.
 			_, message, err := try(t, ns, "-I "+args)
 			require.Error(t, err)
 			require.Contains(t, message, "Such conntrack exists")
@@ -199,15 +208,15 @@ func TestConntrackCreates(t *testing.T) {
 	}
 }
 
-// TestConntrackReloads lets conntrack(8) save and load flows, which are then what
-// they were, but for what its format leaves out.
+// TestConntrackReloads asserts that flows that conntrack(8) saved and loaded
+// are unchanged, except for what its format omits.
 func TestConntrackReloads(t *testing.T) {
 	t.Parallel()
 	nstest.NeedConntrack(t)
 	const tcp, udp, sctp = unix.IPPROTO_TCP, unix.IPPROTO_UDP, unix.IPPROTO_SCTP
 	ns := nstest.New(t)
 	c := dial(t, ns)
-	flags := conntrack.TCPFlags(conntrack.TCPFlagSACKPerm|conntrack.TCPFlagBeLiberal, 0) // what it sets
+	flags := conntrack.TCPFlags(conntrack.TCPFlagSACKPerm|conntrack.TCPFlagBeLiberal, 0) // conntrack(8) sets these
 	create(t, c, slices.Concat(icmpFlows(), []conntrack.Flow{
 		newFlow(1), newFlow6(1), flowBetween(unix.IPPROTO_GRE, client6, server6), flowBetween(253, client4, server4),
 		with(newFlow(2), func(f *conntrack.Flow) { f.Zone = 7 }),
@@ -232,7 +241,8 @@ func TestConntrackReloads(t *testing.T) {
 	require.Equal(t, before, flowsByTuple(t, c))
 }
 
-// flowsByTuple returns the flows of the table, without what makes them new.
+// flowsByTuple returns the flows of the table, without the fields that are new
+// after a reload.
 func flowsByTuple(t *testing.T, c *conntrack.Conn) map[conntrack.Tuple]conntrack.Flow {
 	t.Helper()
 	dump, err := c.Dump(nil)
@@ -246,7 +256,7 @@ func flowsByTuple(t *testing.T, c *conntrack.Conn) map[conntrack.Tuple]conntrack
 	return flows
 }
 
-// TestConntrackGets compares what conntrack -G and Get return.
+// TestConntrackGets asserts that conntrack -G and Get return the same flow.
 func TestConntrackGets(t *testing.T) {
 	t.Parallel()
 	nstest.NeedConntrack(t)
@@ -268,8 +278,8 @@ func TestConntrackGets(t *testing.T) {
 	}
 }
 
-// TestConntrackRefused asserts that what the kernel refuses to conntrack(8) it
-// refuses to this package, with the same error.
+// TestConntrackRefused asserts that the kernel refuses the same requests of
+// conntrack(8) and of this package, with the same error.
 func TestConntrackRefused(t *testing.T) {
 	t.Parallel()
 	nstest.NeedConntrack(t)
@@ -317,8 +327,8 @@ func TestConntrackRefused(t *testing.T) {
 	}
 }
 
-// TestConntrackUpdates looks at what conntrack -U makes of a flow, and that an
-// Update makes the same of it.
+// TestConntrackUpdates asserts what conntrack -U changes in a flow, and that
+// Update can make the same changes.
 func TestConntrackUpdates(t *testing.T) {
 	t.Parallel()
 	nstest.NeedConntrack(t)
@@ -348,8 +358,8 @@ func TestConntrackUpdates(t *testing.T) {
 		name   string
 		flow   conntrack.Flow
 		args   string
-		update conntrack.Flow             // the same, without tuples
-		want   func(want *conntrack.Flow) // what differs from flow then
+		update conntrack.Flow             // the same update, without tuples
+		want   func(want *conntrack.Flow) // changes from flow
 	}{
 		{
 			"mark", base, "-m 0x12345678", conntrack.Flow{Mark: 0x12345678},
@@ -456,7 +466,8 @@ func TestConntrackUpdates(t *testing.T) {
 	}
 }
 
-// TestConntrackDeletes asserts that what the one deletes is gone for the other.
+// TestConntrackDeletes asserts that flows deleted by conntrack(8) or by this
+// package are gone for the other.
 func TestConntrackDeletes(t *testing.T) {
 	t.Parallel()
 	nstest.NeedConntrack(t)
@@ -468,7 +479,7 @@ func TestConntrackDeletes(t *testing.T) {
 	}
 	tests := []struct {
 		name, args string
-		ours       func(t *testing.T, c *conntrack.Conn) // the same
+		ours       func(t *testing.T, c *conntrack.Conn) // does the same
 		gone       []conntrack.Flow
 	}{
 		{"by address", "-D -s 10.1.0.1", ourDelete(newFlow(1)), []conntrack.Flow{newFlow(1)}},
@@ -507,8 +518,8 @@ func requireGone(t *testing.T, c *conntrack.Conn, flows []conntrack.Flow) {
 	}
 }
 
-// TestConntrackZeroes asserts that counters that the one sets to zero are zero
-// for the other, and that both have returned what they were before.
+// TestConntrackZeroes asserts that counters reset by conntrack(8) or by this
+// package are zero for the other, and that both return the previous values.
 func TestConntrackZeroes(t *testing.T) {
 	t.Parallel()
 	nstest.NeedConntrack(t)
@@ -538,7 +549,7 @@ func TestConntrackZeroes(t *testing.T) {
 		listed := listedFlows(t, run(t, ns, "-L -z -o xml,id -f "+family))
 		withinSecond(before, listed)
 		for id, f := range before {
-			f.Metas[2].Use = listed[id].Metas[2].Use // a packet's reference may have gone
+			f.Metas[2].Use = listed[id].Metas[2].Use // a packet's reference may be gone
 		}
 		require.Equal(t, listed, before)
 	}

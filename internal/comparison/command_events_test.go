@@ -24,19 +24,19 @@ import (
 	"github.com/ti-mo/conntrack/netfilter"
 )
 
-// TestConntrackStats compares the counters of each CPU, some of which are made to
-// count.
+// TestConntrackStats asserts that both show the same counters of each CPU. The
+// test makes some of them count.
 func TestConntrackStats(t *testing.T) {
 	t.Parallel()
 	nstest.NeedConntrack(t)
 	const udp = unix.IPPROTO_UDP
 	ns := nstest.New(t)
 	c := dial(t, ns)
-	// insert, and found: a translation to a port that is taken.
+	// This counts insert and found: the translated port is taken.
 	ns.SNAT(udp, server4, netip.AddrPortFrom(other4.Addr(), 0))
 	create(t, c, flowBetween(udp, netip.AddrPortFrom(other4.Addr(), client4.Port()), server4))
 	ns.UDP(client4, server4, true)
-	// invalid, or error: a TCP header that is cut off.
+	// This counts invalid or error: the TCP header is truncated.
 	ns.Raw(unix.IPPROTO_TCP, client4.Addr(), server4.Addr(), []byte{1, 2, 3, 4})
 
 	sum := make(map[string]uint32)
@@ -50,7 +50,7 @@ func TestConntrackStats(t *testing.T) {
 			ours[s.CPUID] = statsOf(s)
 			for name, n := range ours[s.CPUID] {
 				sum[name] += n
-				// Those that the kernel does not send are not listed.
+				// Counters that the kernel does not send are not listed.
 				if _, listed := theirs[s.CPUID][name]; !listed && n == 0 {
 					delete(ours[s.CPUID], name)
 				}
@@ -63,8 +63,8 @@ func TestConntrackStats(t *testing.T) {
 	require.NotZero(t, sum["invalid"]+sum["error"])
 }
 
-// TestConntrackStatsExpect compares the counters for expectations, and how many
-// flows and expectations there are.
+// TestConntrackStatsExpect asserts that both show the same counters for
+// expectations, and the same numbers of flows and expectations.
 func TestConntrackStatsExpect(t *testing.T) {
 	t.Parallel()
 	nstest.NeedConntrack(t)
@@ -72,7 +72,7 @@ func TestConntrackStatsExpect(t *testing.T) {
 	c := dial(t, ns)
 	master := newMaster("ftp", unix.IPPROTO_TCP, client4, server4)
 	create(t, c, master)
-	// An expectation, what it is fulfilled by, and another one.
+	// This creates an expectation, fulfills it, and creates another one.
 	require.NoError(t, c.CreateExpect(newExpect(master, other4)))
 	ns.UDP(client4, other4, false)
 	require.NoError(t, c.CreateExpect(newExpect(master, other4)))
@@ -112,8 +112,8 @@ func statsOf(s conntrack.Stats) map[string]uint32 {
 	}
 }
 
-// parseStats returns the counters of lines such as "cpu=0 found=1 ...", by CPU
-// and by name.
+// parseStats parses lines such as "cpu=0 found=1 ...". It returns the counters
+// by CPU and name.
 func parseStats(t *testing.T, output string) map[uint16]map[string]uint32 {
 	t.Helper()
 	stats := make(map[uint16]map[string]uint32)
@@ -133,8 +133,8 @@ func parseStats(t *testing.T, output string) map[uint16]map[string]uint32 {
 	return stats
 }
 
-// TestConntrackEvents compares the events that conntrack -E and this package
-// receive.
+// TestConntrackEvents asserts that conntrack -E and this package receive the
+// same events.
 func TestConntrackEvents(t *testing.T) {
 	t.Parallel()
 	nstest.NeedConntrack(t)
@@ -142,7 +142,7 @@ func TestConntrackEvents(t *testing.T) {
 	tests := []struct {
 		name string
 		do   func(t *testing.T, ns *nstest.NS, c *conntrack.Conn)
-		want []string // the first types
+		want []string // types of the first events
 	}{
 		{
 			"by this package", func(t *testing.T, _ *nstest.NS, c *conntrack.Conn) {
@@ -246,8 +246,8 @@ func xmlType(typ conntrack.EventType) string {
 	return typ.String()
 }
 
-// requireWhen asserts that their is when the event happened: a little later, as
-// it is when it was received.
+// requireWhen asserts that their shows the time of the event. It may be a
+// little later, as it is the time of receipt.
 func requireWhen(t *testing.T, happened time.Time, their *xmlWhen) {
 	t.Helper()
 	require.NotNil(t, their)
@@ -260,9 +260,8 @@ func requireWhen(t *testing.T, happened time.Time, their *xmlWhen) {
 	require.WithinDuration(t, happened, at, patience)
 }
 
-// adaptEvent takes away from ours what the kernel did not send: events have no
-// mark of zero and may have no timeout. The time that has passed may differ by a
-// second.
+// adaptEvent removes from ours what the kernel does not send: a mark of zero,
+// and some timeouts. The elapsed time may differ by a second.
 func adaptEvent(ours, theirs *xmlFlow) {
 	if len(theirs.Metas) != 3 {
 		return
@@ -276,8 +275,8 @@ func adaptEvent(ours, theirs *xmlFlow) {
 	adaptTime(&our.DeltaTime, their.DeltaTime)
 }
 
-// events starts a conntrack(8) that prints elements of the type T as it receives
-// events, and returns these.
+// events starts a conntrack(8) that prints received events as XML elements of
+// type T, and returns them.
 func events[T any](t *testing.T, ns *nstest.NS, args string) <-chan T {
 	t.Helper()
 	cmd := conntrackCommand(t, strings.Fields(args)...)
@@ -298,7 +297,7 @@ func events[T any](t *testing.T, ns *nstest.NS, args string) <-chan T {
 	return elements
 }
 
-// decode sends the elements of a document that are named flow.
+// decode sends the elements named flow of an XML document.
 func decode[T any](r io.Reader, elements chan<- T) {
 	d := xml.NewDecoder(r)
 	for {
@@ -318,8 +317,8 @@ func decode[T any](r io.Reader, elements chan<- T) {
 	}
 }
 
-// awaitBoth creates flows and removes them until conntrack(8) has shown the end of
-// one: on a slow machine it has been seen to miss the first event. It leaves no
+// awaitBoth creates and deletes flows until conntrack(8) has shown the end of
+// one: on slow machines, it sometimes misses the first event. It leaves no
 // event of these flows in either channel.
 func awaitBoth(t *testing.T, c *conntrack.Conn, ours <-chan conntrack.Event, theirs <-chan xmlFlow) {
 	t.Helper()
@@ -337,8 +336,8 @@ func awaitBoth(t *testing.T, c *conntrack.Conn, ours <-chan conntrack.Event, the
 	}
 }
 
-// awaitDestroy reports whether the flow with that mark is shown to end within a
-// second.
+// awaitDestroy reports whether the end of the flow with the given mark is shown
+// within a second.
 func awaitDestroy(theirs <-chan xmlFlow, mark string) bool {
 	timeout := time.After(time.Second)
 	for {
@@ -353,7 +352,7 @@ func awaitDestroy(theirs <-chan xmlFlow, mark string) bool {
 	}
 }
 
-// awaitListeners waits until there are n sockets in ns that listen.
+// awaitListeners waits until n sockets in ns are listening.
 func awaitListeners(t *testing.T, ns *nstest.NS, n int) {
 	t.Helper()
 	require.Eventually(t, func() bool {
@@ -372,7 +371,8 @@ func awaitListeners(t *testing.T, ns *nstest.NS, n int) {
 	}, patience, time.Millisecond)
 }
 
-// TestConntrackExpectEvents is TestConntrackEvents for expectations.
+// TestConntrackExpectEvents asserts that conntrack -E expect and this package
+// receive the same events.
 func TestConntrackExpectEvents(t *testing.T) {
 	t.Parallel()
 	nstest.NeedConntrack(t)
@@ -404,13 +404,14 @@ func TestConntrackExpectEvents(t *testing.T) {
 		require.Equal(t, their, our)
 		types = append(types, our.Type)
 	}
-	// Over loopback the helper reads everything twice, and its second expectation
-	// takes the place of the first.
+	// Over loopback, the helper reads everything twice. Its second expectation
+	// replaces the first.
 	require.Equal(t, []string{"new", "destroy", "new", "destroy", "new", "destroy"}, types)
 }
 
-// TestConntrackListsDying compares the flows that -L dying has, whose last event
-// a listener that asked for it has no room for, with what they were before.
+// TestConntrackListsDying asserts that -L dying lists flows as they were
+// before. Their last event does not fit into the buffer of a listener that
+// requires it.
 func TestConntrackListsDying(t *testing.T) {
 	t.Parallel()
 	nstest.NeedConntrack(t)
@@ -423,7 +424,7 @@ func TestConntrackListsDying(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, listener.Close()) })
 	require.NoError(t, listener.SetOption(netlink.BroadcastError, true))
-	require.NoError(t, listener.SetReadBuffer(1)) // the kernel takes the least that it allows
+	require.NoError(t, listener.SetReadBuffer(1)) // the kernel raises it to its minimum
 
 	for i := range n {
 		create(t, c, with(newFlow(i), func(f *conntrack.Flow) { f.Mark = uint32(i) }), newFlow6(i))
@@ -449,8 +450,8 @@ func TestConntrackListsDying(t *testing.T) {
 	}
 }
 
-// lastEvents receives the last events of n flows, which the kernel tries to
-// deliver again and again.
+// lastEvents receives the destroy events of n flows, which the kernel keeps
+// trying to deliver.
 func lastEvents(t *testing.T, listener *netlink.Conn, n int) map[string]*conntrack.Flow {
 	t.Helper()
 	require.NoError(t, listener.SetReadDeadline(time.Now().Add(patience)))

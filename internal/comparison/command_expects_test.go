@@ -17,7 +17,7 @@ import (
 	"github.com/ti-mo/conntrack/internal/nstest"
 )
 
-// asXMLExpect returns ex as conntrack(8) prints it.
+// asXMLExpect returns ex in the form of conntrack(8).
 func asXMLExpect(ex *conntrack.Expect) xmlExpect {
 	number, name := familyOf(&ex.Tuple)
 	addrs := func(t *conntrack.Tuple) xmlLayer3 {
@@ -48,7 +48,8 @@ func asXMLExpect(ex *conntrack.Expect) xmlExpect {
 	}
 }
 
-// requireExpectsShown is requireShown for expectations.
+// requireExpectsShown asserts that conntrack(8) lists the same expectations as
+// a dump.
 func requireExpectsShown(t *testing.T, ns *nstest.NS, c *conntrack.Conn) {
 	t.Helper()
 	for _, family := range []string{"ipv4", "ipv6"} {
@@ -99,13 +100,13 @@ func listedExpects(t *testing.T, document string) map[string]xmlExpect {
 	return expects
 }
 
-// key tells ex from others.
+// key returns a string that identifies ex.
 func (ex *xmlExpect) key() string {
 	return fmt.Sprint(ex.Layer3.Expected, ex.Layer4.Expected, ex.Layer4.Name)
 }
 
-// TestConntrackListsExpects lets conntrack(8) list the expectations that helpers
-// and this package make.
+// TestConntrackListsExpects asserts that conntrack(8) lists the expectations
+// that helpers and this package create.
 func TestConntrackListsExpects(t *testing.T) {
 	t.Parallel()
 	nstest.NeedConntrack(t)
@@ -181,7 +182,8 @@ func TestConntrackListsExpects(t *testing.T) {
 	}
 }
 
-// TestConntrackCreatesExpects looks at what conntrack -I expect makes.
+// TestConntrackCreatesExpects asserts which expectations conntrack -I expect
+// creates.
 func TestConntrackCreatesExpects(t *testing.T) {
 	t.Parallel()
 	nstest.NeedConntrack(t)
@@ -191,7 +193,8 @@ func TestConntrackCreatesExpects(t *testing.T) {
 		ports    = " --sport 40000 --dport 8080 --tuple-port-src 5 --tuple-port-dst 6 --mask-port-src 0 --mask-port-dst 65535"
 	)
 	at := netip.MustParseAddrPort
-	// Of TCP it sends no protocol, without which the kernel takes no ports.
+	// For TCP, it omits the protocol, and without that the kernel ignores the
+	// ports.
 	lost := func(t conntrack.Tuple) conntrack.Tuple { return conntrack.Tuple{IP: t.IP} }
 	if !nstest.OldConntrack(t) {
 		lost = func(t conntrack.Tuple) conntrack.Tuple { return t }
@@ -241,13 +244,14 @@ func TestConntrackCreatesExpects(t *testing.T) {
 	}
 }
 
-// TestConntrackDeletesExpects deletes one of two expectations.
+// TestConntrackDeletesExpects asserts that conntrack -D expect deletes one of
+// two expectations.
 func TestConntrackDeletesExpects(t *testing.T) {
 	t.Parallel()
 	nstest.NeedConntrack(t)
 	ns := nstest.New(t)
 	c := dial(t, ns)
-	// A master with this helper has no more than one.
+	// A master with this helper can have only one expectation.
 	ftp4 := newMaster("ftp", unix.IPPROTO_TCP, client4, server4)
 	ftp6 := newMaster("ftp", unix.IPPROTO_TCP, client6, server6)
 	create(t, c, ftp4, ftp6)
@@ -256,7 +260,7 @@ func TestConntrackDeletesExpects(t *testing.T) {
 
 	const ports = " --sport 0 --dport 9090 --reply-port-src 9090 --reply-port-dst 0"
 	run(t, ns, "-G expect -p udp -s 127.0.0.9 -d 127.0.0.3"+ports)
-	// What it deletes it does not count, and so takes for nothing.
+	// It does not count the deleted expectation, so it reports failure.
 	_, message, err := try(t, ns, "-D expect -p udp -s 127.0.0.9 -d 127.0.0.3"+ports)
 	require.Error(t, err)
 	require.NotContains(t, message, "failed")

@@ -19,7 +19,8 @@ import (
 	"github.com/ti-mo/conntrack/internal/nstest"
 )
 
-// TestConntrackListsTraffic lets conntrack(8) list what packets made.
+// TestConntrackListsTraffic asserts that conntrack(8) lists the flows of real
+// packets like a dump.
 func TestConntrackListsTraffic(t *testing.T) {
 	t.Parallel()
 	nstest.NeedConntrack(t)
@@ -32,7 +33,7 @@ func TestConntrackListsTraffic(t *testing.T) {
 	tests := []struct {
 		name string
 		send func(t *testing.T, ns *nstest.NS)
-		want func(f *conntrack.Flow) bool // the flow that the test is about
+		want func(f *conntrack.Flow) bool // selects the flow under test
 	}{
 		{
 			"TCP SYN_SENT", func(t *testing.T, ns *nstest.NS) {
@@ -49,7 +50,7 @@ func TestConntrackListsTraffic(t *testing.T) {
 		},
 		{
 			"TCP SYN_RECV", func(t *testing.T, ns *nstest.NS) {
-				// The SYN arrives, and its answer is dropped.
+				// The SYN arrives, but its answer is dropped.
 				ns.Drop(tcp, client4.Port())
 				listenTCP(t, ns, server4)
 				ns.SYN(client4, server4)
@@ -230,8 +231,8 @@ func TestConntrackListsTraffic(t *testing.T) {
 	}
 }
 
-// awaitFlow waits until there is such a flow: what acknowledges a packet may come
-// later than what the packet carries.
+// awaitFlow waits until there is a flow that want accepts. The acknowledgement
+// of a packet may arrive later than its data.
 func awaitFlow(t *testing.T, c *conntrack.Conn, want func(*conntrack.Flow) bool) {
 	t.Helper()
 	var flows []conntrack.Flow
@@ -254,7 +255,7 @@ func translatedTo(flags conntrack.StatusFlag) func(*conntrack.Flow) bool {
 	return func(f *conntrack.Flow) bool { return f.Status.Value&conntrack.StatusNATMask == flags }
 }
 
-// listenTCP listens, and accepts nothing.
+// listenTCP listens without accepting connections.
 func listenTCP(t *testing.T, ns *nstest.NS, addr netip.AddrPort) {
 	t.Helper()
 	ns.Do(func() error {
@@ -270,8 +271,8 @@ func listenTCP(t *testing.T, ns *nstest.NS, addr netip.AddrPort) {
 	})
 }
 
-// nft adds a rule for packets before they are tracked: one that the Go package
-// for nftables cannot express.
+// nft adds a rule that applies before tracking. It is for rules that the Go
+// package for nftables does not support.
 func nft(t *testing.T, ns *nstest.NS, rule string) {
 	t.Helper()
 	cmd := exec.Command(nstest.Command(t, "nft"), "-f", "-")
@@ -282,8 +283,8 @@ func nft(t *testing.T, ns *nstest.NS, rule string) {
 	require.Empty(t, output.String())
 }
 
-// TestConntrackListsCreated lets conntrack(8) list what this package makes, of
-// each attribute and in each protocol.
+// TestConntrackListsCreated asserts that conntrack(8) lists flows that this
+// package creates, with each attribute and protocol.
 func TestConntrackListsCreated(t *testing.T) {
 	t.Parallel()
 	nstest.NeedConntrack(t)
@@ -392,7 +393,7 @@ func natTo(s string) conntrack.NATRange {
 	return conntrack.NATTo(netip.MustParseAddrPort(s))
 }
 
-// requireTranslated asserts that f is translated into what nat says.
+// requireTranslated asserts that f is translated as nat says.
 func requireTranslated(t *testing.T, nat *conntrack.NAT, f conntrack.Flow) {
 	t.Helper()
 	reply := f.TupleReply
@@ -417,7 +418,7 @@ func requireWithin(t *testing.T, r conntrack.NATRange, addr netip.Addr, port uin
 	}
 }
 
-// icmpFlows returns a flow of each query that the kernel tracks.
+// icmpFlows returns a flow for each kind of query that the kernel tracks.
 func icmpFlows() (flows []conntrack.Flow) {
 	add := func(proto uint8, src, dst netip.Addr, query uint8) {
 		f := conntrack.Flow{TupleOrig: echoTuple(proto, src, dst, query, 0xfffe), Timeout: 60}
@@ -433,8 +434,8 @@ func icmpFlows() (flows []conntrack.Flow) {
 	return flows
 }
 
-// everyProtocol returns flows of all protocols but ICMP and DCCP, of the other
-// family each time.
+// everyProtocol returns flows of all protocols except ICMP and DCCP,
+// alternating between IPv4 and IPv6.
 func everyProtocol() (flows []conntrack.Flow) {
 	for proto := 1; proto < 256; proto++ {
 		src, dst := client4, server4

@@ -22,18 +22,17 @@ import (
 	"github.com/ti-mo/conntrack/internal/nstest"
 )
 
-// The tests of command_*_test.go hold the packages against conntrack(8), both
-// ways: what the one does the other must see, in each field. A flow of
-// package conntrack is put into the words of conntrack(8) in three formats, and these are
-// compared:
+// The tests in command_*_test.go compare the packages with conntrack(8), in both
+// directions: each must see what the other does, in every field. They print a
+// flow of package conntrack in three formats of conntrack(8) and compare these:
 //
 //	-o xml            addresses, ports, keys, zones, counters, state, timeout,
 //	                  mark, labels, use, id, times, helper
 //	-o extended,id    the same but the times, and ICMP types, codes and ids
 //	-o save           status flags, SCTP tags, NAT
 //
-// These are conntrack's own shortcomings, and what is done about them. The tests
-// know versions 1.4.7 and 1.4.9, and what differs between them:
+// conntrack(8) has defects that the tests work around. They know versions 1.4.7
+// and 1.4.9, which differ in these:
 //
 //	                                      1.4.7                       1.4.9
 //	-I, -U -m M -u S                      the mark becomes the        the mark is M
@@ -46,7 +45,7 @@ import (
 //	-U without an address                 EOPNOTSUPP                  done
 //	-A -m M of a flow that is there       the mark stays              the mark is M
 //
-// Both print the same. Shortcomings of both:
+// Both print the same. Both have these defects:
 //
 //	-o xml
 //	  ICMP              no type, code, id: compared in the other formats
@@ -87,7 +86,7 @@ import (
 //	  SCTP tags         read and printed in the wrong byte order
 //	  TCP windows, sequence adjustment, SYN proxy, master: not shown
 
-// labelNames names all labels, as the file connlabel.conf does.
+// labelNames names all labels, like the file connlabel.conf.
 var labelNames = func() (names []string) {
 	for bit := range 128 {
 		names = append(names, "label"+strconv.Itoa(bit))
@@ -95,7 +94,7 @@ var labelNames = func() (names []string) {
 	return names
 }()
 
-// labelFile is that file.
+// labelFile is the contents of that file.
 var labelFile = func() string {
 	var file strings.Builder
 	for bit, name := range labelNames {
@@ -104,8 +103,8 @@ var labelFile = func() string {
 	return file.String()
 }()
 
-// conntrackCommand returns a conntrack(8) that is to be started inside of NS.Do.
-// It knows labelNames where its arguments are about labels.
+// conntrackCommand returns a conntrack(8) command to start inside NS.Do. It
+// knows labelNames if its arguments are about labels.
 func conntrackCommand(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.Command(nstest.NeedConntrack(t), args...)
@@ -116,13 +115,12 @@ func conntrackCommand(t *testing.T, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// run runs conntrack(8) with args, which are separated by spaces, and returns
-// what it prints.
+// run runs conntrack(8) with space-separated arguments and returns its output.
 func run(t *testing.T, ns *nstest.NS, args string) string {
 	t.Helper()
 	stdout, stderr, err := try(t, ns, args)
 	require.NoError(t, err, "conntrack %s: %s", args, stderr)
-	// Some failures leave no trace in the exit status.
+	// Some failures do not affect the exit status.
 	require.NotContains(t, stderr, "Operation failed", "conntrack %s", args)
 	return stdout
 }
@@ -139,8 +137,8 @@ func try(t *testing.T, ns *nstest.NS, args string) (stdout, stderr string, err e
 	return out.String(), message.String(), err
 }
 
-// An xmlFlow is a flow as conntrack(8) prints it with -o xml. An element that is
-// missing is an empty string, and what is not known ends up in Rest.
+// An xmlFlow is a flow as printed by conntrack -o xml. A missing element is an
+// empty string. Unknown elements are in Rest.
 type xmlFlow struct {
 	Type   string    `xml:"type,attr"`
 	Metas  []xmlMeta `xml:"meta"`
@@ -209,7 +207,7 @@ type xmlWhen struct {
 	Rest    []xmlRest `xml:",any"`
 }
 
-// An xmlExpect is an expectation as conntrack(8) prints it with -o xml.
+// An xmlExpect is an expectation as printed by conntrack -o xml.
 type xmlExpect struct {
 	Type   string           `xml:"type,attr"`
 	Layer3 xmlExpectTuples3 `xml:"layer3"`
@@ -254,7 +252,7 @@ type xmlRest struct {
 	Inner   string `xml:",innerxml"`
 }
 
-// asXML returns f as conntrack(8) prints it at a time.
+// asXML returns f as conntrack(8) prints it at the time now.
 func asXML(f *conntrack.Flow, now time.Time) xmlFlow {
 	meta := xmlMeta{
 		Direction: "independent",
@@ -340,7 +338,7 @@ func hasPorts(t *conntrack.Tuple) bool {
 	return false
 }
 
-// xmlState is the name of a state with -o xml, which has only those of TCP.
+// xmlState returns the name of a state in -o xml, which only has TCP's names.
 func xmlState(p conntrack.ProtoInfo) string {
 	switch {
 	case p.SCTP != nil:
@@ -362,7 +360,7 @@ func labelsOf(f *conntrack.Flow) (names []string) {
 	return names
 }
 
-// number returns v, or nothing if it is zero.
+// number returns v as text, or "" if it is zero.
 func number[T ~uint16 | ~uint32](v T) string {
 	if v == 0 {
 		return ""
@@ -377,13 +375,13 @@ func flag(set bool) *struct{} {
 	return nil
 }
 
-// asText returns f as a line of -o extended,id,labels, but for what changes with
-// time.
+// asText returns f as a line of -o extended,id,labels, without the parts that
+// change with time.
 func asText(f *conntrack.Flow) string {
 	return ofText(cttext.Options{Extended: true, ID: true, KTimestamp: true, Labels: labelNames}.Flow(f))
 }
 
-// ofText returns a line of conntrack(8) without what changes with time.
+// ofText removes the parts that change with time from a line of conntrack(8).
 func ofText(line string) string {
 	line, start, found := strings.Cut(line, " [start=")
 	if found {
@@ -396,10 +394,10 @@ func ofText(line string) string {
 	return strings.Join(words, " ")
 }
 
-// asSaved returns f as a line of -o save, but for the timeout.
+// asSaved returns f as a line of -o save, without the timeout.
 func asSaved(f *conntrack.Flow) string { return ofSaved(cttext.Options{Save: true}.Flow(f)) }
 
-// swapped returns an SCTP tag as conntrack(8) takes and prints it.
+// swapped returns an SCTP tag as conntrack(8) reads and prints it.
 func swapped(tag uint32) uint32 {
 	return binary.NativeEndian.Uint32(binary.BigEndian.AppendUint32(nil, tag))
 }
@@ -409,8 +407,8 @@ func ofSaved(line string) string {
 	return strings.Join(slices.Delete(words, 1, 3), " ") // -t and the timeout
 }
 
-// requireShown asserts that conntrack(8) lists what a dump has. What may change
-// in between, such as counters and the number of users, does so for a moment.
+// requireShown asserts that conntrack(8) lists the same flows as a dump. Values
+// that may change in between, such as counters, are compared again.
 func requireShown(t *testing.T, ns *nstest.NS, c *conntrack.Conn) {
 	t.Helper()
 	flows, err := c.Dump(nil)
@@ -445,8 +443,8 @@ func requireShown(t *testing.T, ns *nstest.NS, c *conntrack.Conn) {
 	requireReadBack(t, run(t, ns, "-L -o extended,id,labels"), cttext.Options{Extended: true, ID: true, Labels: labelNames})
 }
 
-// requireReadBack asserts that each line that conntrack(8) printed is printed again
-// from what was read of it.
+// requireReadBack asserts that each line of conntrack(8) is the same after it
+// was parsed and printed.
 func requireReadBack(t *testing.T, listed string, o cttext.Options) {
 	t.Helper()
 	for line := range strings.Lines(listed) {
@@ -457,8 +455,8 @@ func requireReadBack(t *testing.T, listed string, o cttext.Options) {
 	}
 }
 
-// requireEventually asserts that both values that show returns become equal.
-// The function adapt, if not nil, takes away from ours what may differ.
+// requireEventually asserts that both values that show returns become equal. A
+// non-nil adapt removes from ours what may differ.
 func requireEventually[T any](t *testing.T, show func() (ours, theirs T), adapt func(ours, theirs T)) {
 	t.Helper()
 	for range 20 {
@@ -491,7 +489,7 @@ func xmlFlows(t *testing.T, c *conntrack.Conn, family string) map[string]xmlFlow
 	return flows
 }
 
-// listedFlows returns the flows of an XML document, by their IDs.
+// listedFlows returns the flows of an XML document by ID.
 func listedFlows(t *testing.T, document string) map[string]xmlFlow {
 	t.Helper()
 	flows := make(map[string]xmlFlow)
@@ -503,7 +501,7 @@ func listedFlows(t *testing.T, document string) map[string]xmlFlow {
 		Flows   []xmlFlow `xml:"flow"`
 		Rest    []xmlRest `xml:",any"`
 	}
-	// Some listings are not closed.
+	// Some listings lack the closing tag.
 	document = strings.TrimSuffix(strings.TrimSpace(document), "</conntrack>") + "</conntrack>"
 	require.NoError(t, xml.Unmarshal([]byte(document), &table))
 	require.Empty(t, table.Rest)
@@ -516,8 +514,8 @@ func listedFlows(t *testing.T, document string) map[string]xmlFlow {
 	return flows
 }
 
-// withinSecond makes the times of ours those of theirs, where they differ by a
-// second at most.
+// withinSecond sets the times of ours to those of theirs if they differ by at
+// most a second.
 func withinSecond(ours, theirs map[string]xmlFlow) {
 	for id, f := range ours {
 		if their, found := theirs[id]; found {
@@ -535,7 +533,7 @@ func adaptTime(ours *string, theirs string) {
 	}
 }
 
-// lines returns the flows as lines, sorted.
+// lines returns the flows as sorted lines.
 func lines(t *testing.T, c *conntrack.Conn, line func(*conntrack.Flow) string) []string {
 	t.Helper()
 	flows, err := c.Dump(nil)
@@ -548,7 +546,7 @@ func lines(t *testing.T, c *conntrack.Conn, line func(*conntrack.Flow) string) [
 	return lines
 }
 
-// listedLines returns the lines of what conntrack(8) prints, sorted.
+// listedLines returns the sorted lines of conntrack(8)'s output.
 func listedLines(listed string, line func(string) string) []string {
 	lines := []string{}
 	for l := range strings.Lines(listed) {

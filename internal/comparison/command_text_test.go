@@ -22,14 +22,14 @@ import (
 	"github.com/ti-mo/conntrack/netfilter"
 )
 
-// Where Text is not what conntrack(8) 1.4.7 prints, and why:
+// Package cttext differs from conntrack(8) 1.4.7 in these, for these reasons:
 //
 //	progname=               is what conntrack(8) finds in /proc for portid, if it is quick enough
 //	use=0, id=0             no kernel sends that, and flows that are not the kernel's have neither
 //	secmark=                no kernel since 2.6.36 sends it
 //	[UNREPLIED]             without a status there is no flag; every kernel sends a status
 //
-// What follows is odd, and printed all the same, so that lines can be compared:
+// It also prints these oddities, so that lines can be compared:
 //
 //	labels                  the = is taken for a comma too many where no label has a name
 //	NONE, (null)            for states without a name; -o save has none for SCTP's newer ones
@@ -38,7 +38,7 @@ import (
 //	-E expect -o timestamp  has microseconds with blanks behind instead of zeros before them
 //	::192.0.2.1             IPv6 addresses that the C library takes for IPv4-compatible ones
 
-// textForms are the forms in which conntrack(8) prints, and what they are here.
+// textForms are the output formats of conntrack(8), with the Options for them.
 var textForms = []struct {
 	flag    string
 	options cttext.Options
@@ -57,12 +57,12 @@ const textLabelFile = "# names of labels\n0 zero\n1\tone\n0x7 seven of nine\n127
 
 var textLabels, _ = cttext.ReadLabelNames(strings.NewReader(textLabelFile))
 
-// textZone is a time zone that is not the machine's.
+// textZone is a time zone other than the machine's.
 const textZone = "EST5"
 
 var textLocation = time.FixedZone("EST", -5*60*60)
 
-// textCommand returns conntrack(8), which has a configuration file of its own.
+// textCommand returns a conntrack(8) command with its own configuration file.
 func textCommand(t *testing.T, flag string, args ...string) *exec.Cmd {
 	t.Helper()
 	if flag != "" {
@@ -73,8 +73,8 @@ func textCommand(t *testing.T, flag string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// textLines returns the lines that conntrack(8) prints, without the blank at
-// the end of those of -o save.
+// textLines returns the lines that conntrack(8) prints, without the final blank
+// of -o save.
 func textLines(t *testing.T, ns *nstest.NS, flag string, args ...string) (lines []string) {
 	t.Helper()
 	cmd := textCommand(t, flag, args...)
@@ -92,14 +92,14 @@ func textLines(t *testing.T, ns *nstest.NS, flag string, args ...string) (lines 
 	return lines
 }
 
-// requireFlowLines asserts that conntrack(8) lists the table in each form as it is
-// printed, and that its lines are read back.
+// requireFlowLines asserts that conntrack(8) lists the table in each format as
+// cttext prints it, and that its lines can be parsed.
 func requireFlowLines(t *testing.T, ns *nstest.NS, c *conntrack.Conn) {
 	t.Helper()
 	for _, form := range textForms {
 		o := form.options
 		o.Location = textLocation
-		// The seconds that timeouts and ages are given in may pass meanwhile.
+		// Timeouts and ages are in seconds, which may pass in between.
 		unchanged(t, func() bool {
 			before, now := dumpText(t, c, &o), o.Now
 			lines := textLines(t, ns, form.flag, "-L")
@@ -119,7 +119,8 @@ func requireFlowLines(t *testing.T, ns *nstest.NS, c *conntrack.Conn) {
 	}
 }
 
-// unchanged calls compare until it could compare what did not change meanwhile.
+// unchanged calls compare until it returns true: nothing changed during the
+// comparison.
 func unchanged(t *testing.T, compare func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); !compare(); {
@@ -127,7 +128,7 @@ func unchanged(t *testing.T, compare func() bool) {
 	}
 }
 
-// dumpText returns the table as text, sorted, and sets o.Now.
+// dumpText returns the table as sorted text. It sets o.Now.
 func dumpText(t *testing.T, c *conntrack.Conn, o *cttext.Options) (lines []string) {
 	t.Helper()
 	flows, err := c.Dump(nil)
@@ -176,7 +177,7 @@ func TestTextAsCommandTraffic(t *testing.T) {
 	ns.DNAT(unix.IPPROTO_TCP, dst, other4)
 	ns.TCPThrough(src, dst, other4)
 	src, dst = ends(client4, server4)
-	ns.DNAT(unix.IPPROTO_UDP, dst, netip.AddrPortFrom(server4.Addr(), 9999)) // the port alone
+	ns.DNAT(unix.IPPROTO_UDP, dst, netip.AddrPortFrom(server4.Addr(), 9999)) // only the port
 	ns.UDPThrough(src, dst, netip.AddrPortFrom(server4.Addr(), 9999), true)
 	src, dst = ends(client4, server4)
 	ns.SNAT(unix.IPPROTO_UDP, dst, other4)
@@ -184,7 +185,7 @@ func TestTextAsCommandTraffic(t *testing.T) {
 	requireFlowLines(t, ns, c)
 }
 
-// textFlows are flows with every attribute that can be set.
+// textFlows returns flows with every attribute that can be set.
 func textFlows(t *testing.T) (flows []conntrack.Flow) {
 	a, b := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("198.51.100.2")
 	a6, b6 := netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("::0.1.0.2")
@@ -213,12 +214,15 @@ func textFlows(t *testing.T) (flows []conntrack.Flow) {
 			f.ProtoInfo.SCTP = &conntrack.ProtoInfoSCTP{State: state, VTagOriginal: 1 << 31, VTagReply: uint32(state)}
 		})
 	}
-	for _, status := range []conntrack.StatusFlag{
+	portsOfUDPLite := !kernelAtLeast(t, 7, 2) // which does not track it
+	for i, status := range []conntrack.StatusFlag{
 		conntrack.StatusSeenReply, conntrack.StatusAssured, conntrack.StatusSeenReply | conntrack.StatusAssured,
 		conntrack.StatusFixedTimeout, conntrack.StatusSeenReply | conntrack.StatusFixedTimeout,
 	} {
 		add(conntrack.ProtocolUDP, func(f *conntrack.Flow) { f.Status.Value = status })
-		add(conntrack.ProtocolUDPLite, func(f *conntrack.Flow) { f.Status.Value, f.Mark = status, 1<<31 })
+		if i == 0 || portsOfUDPLite { // which tell them apart
+			add(conntrack.ProtocolUDPLite, func(f *conntrack.Flow) { f.Status.Value, f.Mark = status, 1<<31 })
+		}
 	}
 	for _, icmp := range []struct{ protocol, query uint8 }{
 		{conntrack.ProtocolICMP, 8}, {conntrack.ProtocolICMP, 13}, {conntrack.ProtocolICMP, 15}, {conntrack.ProtocolICMP, 17},
@@ -270,13 +274,13 @@ func TestTextAsCommandCreated(t *testing.T) {
 	requireFlowLines(t, ns, c)
 }
 
-// TestRestoreFromText creates what was deleted again from what was printed of it,
-// and is as it was as far as that shows it.
+// TestRestoreFromText asserts that a deleted flow can be restored from its
+// printed line, as far as the line shows it.
 func TestRestoreFromText(t *testing.T) {
 	t.Parallel()
 	for _, form := range textForms {
 		if form.options.KTimestamp {
-			continue // they began at another time
+			continue // the start times differ
 		}
 		t.Run(form.flag, func(t *testing.T) {
 			t.Parallel()
@@ -290,7 +294,7 @@ func TestRestoreFromText(t *testing.T) {
 				require.NoError(t, err)
 				for _, f := range flows {
 					f.ID, f.Timeout = 0, 3000
-					// A label without a name is lost.
+					// Labels without a name are lost.
 					texts = append(texts, strings.TrimSuffix(o.Flow(&f), " labels"))
 				}
 				slices.Sort(texts)
@@ -340,7 +344,7 @@ func TestTextAsCommandExpect(t *testing.T) {
 	require.NoError(t, err)
 	require.NotEmpty(t, expects)
 	for _, ex := range expects {
-		// The line does not show all.
+		// The line does not show everything.
 		got, err := cttext.Options{}.ParseExpect(cttext.Options{}.Expect(&ex))
 		require.NoError(t, err)
 		got.ID, got.Function, got.NAT = ex.ID, ex.Function, ex.NAT
@@ -348,7 +352,8 @@ func TestTextAsCommandExpect(t *testing.T) {
 	}
 }
 
-// withoutTimes takes the times off lines about expectations, which are recent.
+// withoutTimes removes the times from lines of expectations. It asserts that
+// they are recent.
 func withoutTimes(t *testing.T, o *cttext.Options, lines []string) []string {
 	t.Helper()
 	for i, line := range lines {
@@ -368,7 +373,7 @@ func withoutTimes(t *testing.T, o *cttext.Options, lines []string) []string {
 	return lines
 }
 
-// expectText returns the expectations as text without times, sorted.
+// expectText returns the expectations as sorted text without times.
 func expectText(t *testing.T, c *conntrack.Conn, o *cttext.Options) (lines []string) {
 	t.Helper()
 	expects, err := c.DumpExpect()
@@ -382,8 +387,8 @@ func expectText(t *testing.T, c *conntrack.Conn, o *cttext.Options) (lines []str
 	return lines
 }
 
-// createExpects creates expectations with all flags, of IPv4 and IPv6. A helper's
-// policy allows a master one at a time.
+// createExpects creates expectations with all flags, for IPv4 and IPv6. The
+// helper's policy allows one per master at a time.
 func createExpects(t *testing.T, c *conntrack.Conn) {
 	t.Helper()
 	ends := [][2]netip.AddrPort{{client4, server4}, {client6, server6}}
@@ -411,7 +416,7 @@ func createExpects(t *testing.T, c *conntrack.Conn) {
 	}
 }
 
-// textEvents is conntrack -E in the background.
+// textEvents is a conntrack -E running in the background.
 type textEvents struct {
 	flag    string
 	options cttext.Options
@@ -441,8 +446,8 @@ func followText(t *testing.T, ns *nstest.NS, flag string, o cttext.Options, args
 	return e
 }
 
-// await calls event until there is a line with mark, and returns the lines
-// before.
+// await calls event until a line contains mark. It returns the lines before
+// that.
 func (e *textEvents) await(t *testing.T, mark string, event func()) (before []string) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
@@ -468,7 +473,7 @@ func TestTextAsCommandEvents(t *testing.T) {
 	ns := nstest.New(t, nstest.Accounting(), nstest.Timestamps())
 	ns.Labels()
 	c, listener := dial(t, ns), dial(t, ns)
-	// Their addresses are not those of any other flow here.
+	// No other flow here has these addresses.
 	mark := func(n int) (event func(), text string) {
 		f := newFlow(n)
 		return func() {
@@ -488,7 +493,7 @@ func TestTextAsCommandEvents(t *testing.T) {
 	events := listen(t, listener, netfilter.GroupsCT)
 	printed := make([][]string, len(commands))
 	marks := 0
-	// The sockets of the commands have room for few events.
+	// The sockets of the commands have room for only a few events.
 	catchUp := func() {
 		marks++
 		event, text := mark(marks)
@@ -533,8 +538,8 @@ func TestTextAsCommandEvents(t *testing.T) {
 	}
 }
 
-// requireEventLines asserts that the events are what conntrack(8) printed, in
-// whatever order.
+// requireEventLines asserts that conntrack(8) printed the same events, in any
+// order.
 func requireEventLines(t *testing.T, e *textEvents, lines []string, events []conntrack.Event) {
 	t.Helper()
 	for i, line := range lines {
@@ -557,7 +562,7 @@ func TestTextAsCommandExpectEvents(t *testing.T) {
 	t.Parallel()
 	ns := nstest.New(t)
 	c, listener := dial(t, ns), dial(t, ns)
-	// Without their masters there are no expectations.
+	// Deleting the masters deletes their expectations.
 	event := func() {
 		createExpects(t, c)
 		require.NoError(t, c.Flush())
@@ -579,7 +584,7 @@ func TestTextAsCommandExpectEvents(t *testing.T) {
 		}
 	}
 	for _, e := range commands {
-		// The last ones are those of the last event.
+		// The last lines are those of the last event.
 		var lines []string
 		for len(lines) < len(got) || !slices.Equal(withoutEventTimes(lines[len(lines)-len(got):]), textsOfEvents(got, e.options)) {
 			lines = append(lines, receive(t, e.lines))
@@ -588,8 +593,7 @@ func TestTextAsCommandExpectEvents(t *testing.T) {
 	}
 }
 
-// withoutEventTimes returns lines without the times before them and the blanks
-// behind them.
+// withoutEventTimes removes the times and final blanks from lines.
 func withoutEventTimes(lines []string) (without []string) {
 	for _, line := range lines {
 		if prefix, rest, ok := strings.Cut(line, "\t"); ok && prefix[0] == '[' {

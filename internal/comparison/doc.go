@@ -1,3 +1,4 @@
-// Package comparison has tests alone: they hold the packages conntrack and cttext
-// against conntrack(8), both ways, and run conntrack-tools' own test suite.
+// Package comparison only has tests. They compare the packages conntrack and
+// cttext with conntrack(8), in both directions, and run the test suite of
+// conntrack-tools.
 package comparison

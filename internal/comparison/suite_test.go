@@ -16,21 +16,22 @@ import (
 	"github.com/ti-mo/conntrack/internal/nstest"
 )
 
-// suiteVariable names the directory tests/conntrack/testsuite of conntrack-tools'
-// source.
+// suiteVariable is an environment variable with the path of
+// tests/conntrack/testsuite in the source of conntrack-tools.
 const suiteVariable = "CONNTRACK_TESTSUITE"
 
-// TestSuite carries out the commands of conntrack-tools' own test suite, and has
-// them go well or fail as the suite says.
+// TestSuite asserts that the commands of conntrack-tools' own test suite
+// succeed or fail as the suite says.
 //
-// Each line of its files has a command and, behind a semicolon, what to do with
+// Each line of its files has a command and, after a semicolon, what to do with
 // it:
 //
-//	OK, BAD   run it with what waits as its input, and compare the exit status
-//	|s/A/B/g  run it, change what it prints, and let that wait
-//	nothing   let the line itself wait
+//	OK, BAD   run it with the pending lines as input, and compare the exit status
+//	|s/A/B/g  run it, edit its output, and make that pending
+//	nothing   make the line itself pending
 //
-// Lines that begin with a blank or # are comments. The commands follow on each other.
+// Lines that start with a blank or # are comments. The commands depend on each
+// other.
 func TestSuite(t *testing.T) {
 	dir := os.Getenv(suiteVariable)
 	if dir == "" {
@@ -55,13 +56,13 @@ func TestSuite(t *testing.T) {
 	require.Greater(t, s.passed, 250)
 }
 
-// suiteTypos are options that lack the blank behind the zone. conntrack(8) reads
-// the zone and ignores the rest, which it takes for further arguments.
+// suiteTypos adds a missing blank after the zone. conntrack(8) reads the zone
+// and ignores the rest, which it takes for further arguments.
 var suiteTypos = strings.NewReplacer("-w 10-s ", "-w 10 -s ", "-w 11-s ", "-w 11 -s ")
 
 type suite struct {
 	conn *conntrack.Conn
-	// input is what waits for the next command.
+	// input is the pending lines for the next command.
 	input  []string
 	passed int
 }
@@ -91,13 +92,13 @@ func (s *suite) line(t *testing.T, where, line string) {
 	}
 }
 
-// run runs a command with the input that waits. It is -R -, or takes none.
+// run runs a command. If it is -R -, it reads the pending lines.
 func (s *suite) run(command string) error {
 	if command != "-R -" {
 		_, err := carryOutLine(s.conn, command)
 		return err
 	}
-	// All lines are read before the first one is carried out.
+	// All lines are parsed before the first one is carried out.
 	var commands []cttext.Command
 	for _, line := range s.input {
 		if line == "" || line[0] == '#' {
@@ -118,7 +119,7 @@ func (s *suite) run(command string) error {
 	return nil
 }
 
-// savedLine returns what a command with -o save prints of a flow.
+// savedLine returns what a command with -o save prints for a flow.
 func savedLine(command string, f conntrack.Flow) string {
 	o := cttext.Options{Save: true}
 	if strings.HasPrefix(command, "-D") {
@@ -127,8 +128,7 @@ func savedLine(command string, f conntrack.Flow) string {
 	return o.Flow(&f)
 }
 
-// edit changes a line as sed(1) does with s commands, of which the suite has plain
-// ones.
+// edit applies s commands of sed(1) to a line. The suite only has simple ones.
 func edit(line, script string) string {
 	for command := range strings.SplitSeq(script, ";") {
 		if parts := strings.Split(strings.TrimSpace(command), "/"); len(parts) == 4 && parts[0] == "s" {

@@ -14,9 +14,9 @@ import (
 
 type object = map[string]any
 
-// A difference is one place where this library is not like v0.5.0.
+// A difference is a place where this library differs from v0.5.0.
 type difference struct {
-	path      string // names and indices, with / between
+	path      string // names and indices, separated by /
 	old, ours any
 }
 
@@ -24,19 +24,19 @@ func (d difference) String() string {
 	return fmt.Sprintf("%s\n\tv0.5.0: %v\n\tours:   %v", d.path, d.old, d.ours)
 }
 
-// An exception says which differences there are to be, and why.
+// An exception says which differences are expected, and why.
 type exception struct {
 	path string // a regular expression
 	why  string
-	// may is set where there may be no difference.
+	// may is set if there may also be no difference.
 	may bool
-	// ok tells the differences that are right, nil for all.
+	// ok reports whether a difference is expected. Nil accepts all.
 	ok func(difference) bool
 }
 
-// compare fails the test where ours lacks something that old has, or has it
-// otherwise, but for the exceptions; and where there is no such exception any more.
-// Ours may have more fields.
+// compare fails the test if ours lacks or changes something that old has,
+// except for exceptions, or if an exception does not occur. Ours may have
+// additional fields.
 func compare(t *testing.T, old, ours []any, exceptions []exception) {
 	t.Helper()
 	met := make([]bool, len(exceptions))
@@ -85,7 +85,8 @@ func differences(found []difference, path string, old, ours any) []difference {
 	return append(found, difference{strings.TrimPrefix(path, "/"), old, ours})
 }
 
-// ticked tells a timeout that was read some seconds earlier or later.
+// ticked reports whether two timeouts differ only by the seconds between the
+// readings.
 func ticked(d difference) bool {
 	old, errOld := strconv.Atoi(fmt.Sprint(d.old))
 	ours, errOurs := strconv.Atoi(fmt.Sprint(d.ours))

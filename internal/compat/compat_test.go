@@ -1,8 +1,8 @@
 //go:build linux
 
-// Package compat holds this library beside github.com/ti-mo/conntrack v0.5.0: one
-// program is built with each of them, and what both see of one kernel, and print,
-// is compared.
+// Package compat compares this library with github.com/ti-mo/conntrack v0.5.0.
+// It builds one program with each of them, and compares what both read from the
+// same kernel and print.
 package compat
 
 import (
@@ -23,11 +23,13 @@ func TestMain(m *testing.M) {
 	nstest.Main(m)
 }
 
-// programs are the paths of the program with v0.5.0 and with this library.
+// programs are the paths of the program built with v0.5.0 and with this
+// library.
 type programs struct{ v050, ours string }
 
-// TestCompat runs both programs side by side. Building them needs modules, and in
-// the namespace of the tests there is no network to get them from:
+// TestCompat asserts that both programs behave alike, except for the
+// exceptions. Building them needs modules, and the namespace of the tests has
+// no network to download them:
 //
 //	go mod download && go build -modfile=v050.mod -o /dev/null ./program
 func TestCompat(t *testing.T) {
@@ -56,7 +58,7 @@ func (p programs) testTexts(t *testing.T) {
 	compare(t, run(t, nstest.New(t), p.v050, "texts"), run(t, nstest.New(t), p.ours, "texts"), differentTexts)
 }
 
-// testTable compares a table that real traffic made.
+// testTable compares a table made by real traffic.
 func (p programs) testTable(t *testing.T) {
 	ns := nstest.New(t, nstest.Accounting(), nstest.Timestamps())
 	makeRules(ns)
@@ -70,7 +72,8 @@ func (p programs) testTable(t *testing.T) {
 		t.Errorf("%d expectations, want one of IPv4 and one of IPv6", expects)
 	}
 	for _, table := range []any{old[0], ours[0]} {
-		// With a newer netlink library than the one that v0.5.0 asks for, it hangs in Get.
+		// v0.5.0 hangs in Get with a newer netlink library than the one it
+		// requires.
 		if table.(object)["Get"] == nil {
 			t.Error("Get hangs")
 		}
@@ -78,7 +81,7 @@ func (p programs) testTable(t *testing.T) {
 	compare(t, old, ours, differentTables)
 }
 
-// testEvents compares the events of real traffic, and of the end of all flows.
+// testEvents compares the events of real traffic and of the end of all flows.
 func (p programs) testEvents(t *testing.T) {
 	ns := nstest.New(t, nstest.Accounting(), nstest.Timestamps())
 	makeRules(ns)
@@ -101,7 +104,7 @@ func (p programs) testHabits(t *testing.T) {
 	compare(t, run(t, nstest.New(t), p.v050, "habits"), run(t, nstest.New(t), p.ours, "habits"), differentHabits)
 }
 
-// testRequests compares what the same requests make of two tables.
+// testRequests compares the effect of the same requests on two tables.
 func (p programs) testRequests(t *testing.T) {
 	var got [2][]any
 	for i, program := range []string{p.v050, p.ours} {
@@ -112,7 +115,7 @@ func (p programs) testRequests(t *testing.T) {
 	compare(t, got[0], got[1], differentRequests)
 }
 
-// run runs a program inside the namespace, and returns what it prints.
+// run runs a program inside the namespace and returns its output.
 func run(t *testing.T, ns *nstest.NS, program, command string) []any {
 	t.Helper()
 	cmd := exec.Command(program, command)
@@ -123,8 +126,8 @@ func run(t *testing.T, ns *nstest.NS, program, command string) []any {
 	return decode(t, &out)
 }
 
-// listen starts a program that prints events, and returns when it listens. The
-// function that it returns waits for the program's end, and returns the events.
+// listen starts a program that prints events, and returns once it listens. The
+// returned function waits for the program to end and returns the events.
 func listen(t *testing.T, ns *nstest.NS, program string) func() []any {
 	t.Helper()
 	cmd := exec.Command(program, "events")

@@ -6,7 +6,7 @@ import "strings"
 
 const tupleText = "package slog prefers MarshalText, which tells all of a Tuple"
 
-// Where this library differs from v0.5.0, and why.
+// These are the differences from v0.5.0 and their reasons.
 
 var differentTexts = []exception{
 	{path: `0/Tuple .*/slog`, why: tupleText},
@@ -14,7 +14,7 @@ var differentTexts = []exception{
 	{path: `0/Status of bit (1[6-9]|[23].)/.*`, why: "v0.5.0 leaves out flags that it does not know"},
 }
 
-// Timeouts go on while the programs read the table one after the other.
+// Timeouts count down between the readings of the two programs.
 var differentTables = []exception{
 	{path: `.*/(Tuple\w*|Mask|NAT)/slog`, why: tupleText},
 	{path: `0/(Dump|DumpFilter .*|Get)/\d+/Flow/Timeout`, why: "time passes", may: true, ok: ticked},
@@ -41,8 +41,9 @@ var differentRequests = []exception{
 	{path: `.*/Outcome/Text`, why: "errors have texts of their own", ok: ownText},
 }
 
-// ownText tells an error's text that may differ from v0.5.0's, as all but that of
-// Listen without groups may. Whether there is an error is another question.
+// ownText reports whether d is the text of an error that may differ from
+// v0.5.0's. That is all texts but that of Listen without groups. Whether there
+// is an error is compared separately.
 func ownText(d difference) bool {
 	old := d.old.(string)
 	ours, isError := d.ours.(string)

@@ -25,7 +25,7 @@ var (
 	server6 = netip.MustParseAddr("::1")
 )
 
-// Ports that the rules are about.
+// These ports are used in rules.
 const (
 	ftpPort = 2121 + iota
 	markPort
@@ -75,16 +75,16 @@ func makeTraffic(t *testing.T, ns *nstest.NS) {
 	ns.Raw(253, client4, server4, []byte("hello"))
 
 	control := ns.TCP(at(client4, 40017), at(server4, ftpPort))
-	control.Send([]byte("USER anonymous\r\n")) // the helper knows where lines end from here on
+	control.Send([]byte("USER anonymous\r\n")) // from here on, the helper knows where lines end
 	control.Send([]byte("PORT 127,0,0,2,200,10\r\n"))
-	ns.TCP(at(server4, 20), at(client4, 200<<8|10)) // as is expected
+	ns.TCP(at(server4, 20), at(client4, 200<<8|10)) // expected
 	control.Send([]byte("PORT 127,0,0,2,200,12\r\n"))
 	control6 := ns.TCP(at(client6, 40018), at(server6, ftpPort))
 	control6.Send([]byte("USER anonymous\r\n"))
 	control6.Send([]byte("EPRT |2|fd00::1|51211|\r\n"))
 }
 
-// makeFlows makes what it takes unusual packets to make.
+// makeFlows creates flows that would need unusual packets.
 func makeFlows(t *testing.T, ns *nstest.NS) {
 	t.Helper()
 	c := dial(t, ns)
@@ -117,7 +117,7 @@ func makeFlows(t *testing.T, ns *nstest.NS) {
 	}
 }
 
-// endFlows ends all flows, and then the one whose end the programs wait for.
+// endFlows ends all flows, and last the one whose end stops the programs.
 func endFlows(t *testing.T, ns *nstest.NS) {
 	t.Helper()
 	const stopMark = 0x570b

@@ -1,8 +1,8 @@
 //go:build linux
 
-// Package debian gets packages from the suites of Debian's archive, also from
-// others than the running one: other kernels and other versions of programs to
-// compare with.
+// Package debian downloads packages from any suite of Debian's archive. Tests
+// use it for other kernels and other versions of programs than the installed
+// ones.
 package debian
 
 import (
@@ -16,14 +16,15 @@ import (
 	"strings"
 )
 
-// A Suite is a release of Debian, such as sid, as the system's archive has it. The
-// zero Suite is the system's own package sources.
+// A Suite is a release of Debian, such as sid, in the archive that the system
+// uses. The zero Suite is the system's own package sources.
 type Suite struct {
-	root string // of apt's files, or ""
+	root string // directory of apt's files, or ""
 }
 
-// Open returns the suite of that name. Its lists of packages are fetched anew, into
-// the user's cache directory. An empty name stands for the system's own.
+// Open returns the suite with the given name. It fetches the lists of packages
+// into the user's cache directory. An empty name means the system's own
+// sources.
 func Open(name string) (Suite, error) {
 	if name == "" {
 		return Suite{}, nil
@@ -42,7 +43,7 @@ func Open(name string) (Suite, error) {
 	return s, nil
 }
 
-// Cache returns a directory for files that can be fetched again.
+// Cache returns a directory for files that can be downloaded again.
 func Cache(name string) (string, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
@@ -52,7 +53,7 @@ func Cache(name string) (string, error) {
 	return dir, os.MkdirAll(dir, 0o755)
 }
 
-// configure makes apt's directories, with the one source of packages.
+// configure creates apt's directories, with a single package source.
 func (s Suite) configure(name string) error {
 	site, err := archive()
 	if err != nil {
@@ -71,7 +72,7 @@ func (s Suite) configure(name string) error {
 	)
 }
 
-// archive returns the address that the system's packages come from.
+// archive returns the address of the system's package archive.
 func archive() (string, error) {
 	out, err := Output("", "apt-get", "indextargets", "--format", "$(SITE) $(RELEASE) $(COMPONENT)", "Identifier: Packages")
 	if err != nil {
@@ -79,7 +80,7 @@ func archive() (string, error) {
 	}
 	var sites []string
 	for line := range strings.Lines(string(out)) {
-		// The suites for updates and security are another archive's, or partial.
+		// Suites for updates and security are incomplete or in another archive.
 		if f := strings.Fields(line); len(f) == 3 && f[2] == "main" && !strings.Contains(f[1], "-") {
 			sites = append(sites, f[0])
 		}
@@ -91,7 +92,7 @@ func archive() (string, error) {
 	return sites[i], nil
 }
 
-// Run runs a command of apt in a directory, and returns what it prints.
+// Run runs a command of apt in dir and returns its output.
 func (s Suite) Run(dir, command string, args ...string) ([]byte, error) {
 	if s.root == "" {
 		return Output(dir, command, args...)
@@ -100,29 +101,59 @@ func (s Suite) Run(dir, command string, args ...string) ([]byte, error) {
 		"-o", "Dir=" + s.root,
 		"-o", "Dir::State::status=" + filepath.Join(s.root, "var/lib/dpkg/status"),
 		"-o", "APT::Sandbox::User=root",
+		"-o", "Acquire::Languages=none",
 	}, args...)...)
 }
 
-// Unpack downloads packages and unpacks them into dir, which is there only when
-// all of it is.
+// Unpack downloads packages and unpacks them into dir. It creates dir only once
+// everything is unpacked.
 func (s Suite) Unpack(dir string, packages ...string) error {
+	return unpack(dir, func(tmp, content string) error {
+		if _, err := s.Run(tmp, "apt-get", append([]string{"download", "-q"}, packages...)...); err != nil {
+			return err
+		}
+		debs, err := filepath.Glob(filepath.Join(tmp, "*.deb"))
+		if err != nil {
+			return err
+		}
+		for _, deb := range debs {
+			if _, err := Output("", "dpkg", "-x", deb, content); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// UnpackSource does the same with the upstream source of a package.
+func (s Suite) UnpackSource(dir, pkg string) error {
+	return unpack(dir, func(tmp, content string) error {
+		if _, err := s.Run(tmp, "apt-get", "source", "-q", "--download-only", "--tar-only", pkg); err != nil {
+			return err
+		}
+		tarball, err := One(filepath.Join(tmp, pkg+"_*.orig.tar.*"))
+		if err != nil {
+			return err
+		}
+		_, err = Output("", "tar", "-x", "-C", content, "--strip-components=1", "-f", tarball)
+		return err
+	})
+}
+
+// unpack makes dir by a function that is given two directories: one to download
+// to, and what becomes dir if all is well.
+func unpack(dir string, get func(tmp, content string) error) error {
 	tmp, err := os.MkdirTemp(filepath.Dir(dir), "download")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(tmp)
-	if _, err := s.Run(tmp, "apt-get", append([]string{"download", "-q"}, packages...)...); err != nil {
-		return err
-	}
-	debs, err := filepath.Glob(filepath.Join(tmp, "*.deb"))
-	if err != nil {
-		return err
-	}
 	content := filepath.Join(tmp, "content")
-	for _, deb := range debs {
-		if _, err := Output("", "dpkg", "-x", deb, content); err != nil {
-			return err
-		}
+	if err := os.Mkdir(content, 0o755); err != nil {
+		return err
+	}
+	if err := get(tmp, content); err != nil {
+		return err
 	}
 	return os.Rename(content, dir)
 }
@@ -139,8 +170,8 @@ func One(pattern string) (string, error) {
 	return files[0], nil
 }
 
-// Output runs a command in a directory, and returns what it prints on standard
-// output. The error holds what it prints on standard error.
+// Output runs a command in dir and returns its standard output. An error
+// contains the standard error.
 func Output(dir, name string, args ...string) ([]byte, error) { return run(dir, nil, name, args...) }
 
 func run(dir string, env []string, name string, args ...string) ([]byte, error) {

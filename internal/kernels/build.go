@@ -15,8 +15,8 @@ const (
 	thisCommand = thisModule + "/internal/kernels"
 )
 
-// binaries are the programs that run in the virtual machine. They are linked
-// statically.
+// binaries are the programs that run in the virtual machine. They are
+// statically linked.
 type binaries struct {
 	init   string
 	suites []suite
@@ -25,7 +25,7 @@ type binaries struct {
 // suite is the tests of one package.
 type suite struct {
 	pkg    string // import path
-	dir    string // where the package's files are
+	dir    string // directory of the package's files
 	binary string
 }
 
@@ -43,7 +43,7 @@ func build(tmp string) (b binaries, err error) {
 	for line := range strings.Lines(string(list)) {
 		pkg, dir, _ := strings.Cut(strings.TrimSpace(line), " ")
 		if pkg == thisCommand {
-			continue // its tests are about what happens out here
+			continue // its tests are about the host
 		}
 		binary := filepath.Join(tmp, fmt.Sprint("test", len(b.suites)))
 		if err := compile(binary, "test", "-c", "-vet=off", pkg); err != nil {
@@ -54,7 +54,7 @@ func build(tmp string) (b binaries, err error) {
 	return b, nil
 }
 
-// compile calls a go command that makes a binary.
+// compile runs a go command that builds a binary.
 func compile(binary, command string, args ...string) error {
 	args = append([]string{"CGO_ENABLED=0", "GOARCH=amd64", "go", command, "-o", binary, "-ldflags=-s -w"}, args...)
 	_, err := debian.Output("", "env", args...)

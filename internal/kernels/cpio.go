@@ -8,8 +8,8 @@ import (
 	"path/filepath"
 )
 
-// archive is an initramfs: a cpio archive of the "newc" format, not
-// compressed, that the kernel unpacks as its root directory.
+// archive is an initramfs: an uncompressed cpio archive in "newc" format, which
+// the kernel unpacks as its root directory.
 type archive struct {
 	content bytes.Buffer
 	dirs    map[string]bool
@@ -19,14 +19,14 @@ func newArchive() *archive {
 	return &archive{dirs: map[string]bool{"/": true}}
 }
 
-// file adds a file that everybody may read and run, with the directories that
-// lead to it.
+// file adds a file that everybody may read and execute, and its parent
+// directories.
 func (a *archive) file(path string, content []byte) {
 	a.dir(filepath.Dir(path))
 	a.entry(path, 0o100755, content)
 }
 
-// dir adds a directory and those that lead to it, if they are not there.
+// dir adds a directory and its parents, unless they exist.
 func (a *archive) dir(path string) {
 	if a.dirs[path] {
 		return
@@ -36,13 +36,13 @@ func (a *archive) dir(path string) {
 	a.entry(path, 0o040755, nil)
 }
 
-// bytes ends the archive, and returns it.
+// bytes completes the archive and returns it.
 func (a *archive) bytes() []byte {
 	a.entry("/TRAILER!!!", 0, nil)
 	return a.content.Bytes()
 }
 
-// entry adds a header of 13 numbers, the name, and the content. The two latter
+// entry adds a header of 13 numbers, the name and the content. Name and content
 // are padded to four bytes.
 func (a *archive) entry(path string, mode uint32, content []byte) {
 	name := path[1:] + "\x00"

@@ -14,19 +14,19 @@ import (
 	"github.com/ti-mo/conntrack/internal/debian"
 )
 
-// A kernel is one that was unpacked from its package.
+// A kernel is a kernel unpacked from its package.
 type kernel struct {
-	version string // as uname -r tells it
+	version string // as printed by uname -r
 	image   string // the file to boot
-	tree    string // the directory with its modules
+	tree    string // directory of its modules
 }
 
-// A source says where a kernel comes from.
+// A source says where to get a kernel.
 type source struct {
-	release string // the beginning of its version
+	release string // start of its version
 	suite   string // of Debian, or "" for the system's own package sources
-	// mayBeGone is set if it need not be there: the archive serves old suites
-	// only for so long.
+	// mayBeGone is set if the kernel is optional: the archive does not serve
+	// old suites forever.
 	mayBeGone bool
 }
 
@@ -37,9 +37,9 @@ func parseSource(s string) source {
 	return source{release, suite, gone}
 }
 
-// findKernel returns the newest kernel of a source. It is downloaded if it is not
-// in the cache. Where that fails, the lists of packages may be out of date, so
-// they are renewed once.
+// findKernel returns the newest kernel of a source, downloading it if it is not
+// in the cache. If that fails, it updates the lists of packages, which may be
+// out of date, and tries once more.
 func findKernel(from source) (kernel, error) {
 	suite, err := debian.Open(from.suite)
 	if err != nil {
@@ -66,7 +66,7 @@ func cachedKernel(suite debian.Suite, release string) (kernel, error) {
 	}
 	dir := filepath.Join(all, name+"_"+version)
 	if _, err := os.Stat(dir); err != nil {
-		// Everything else there is out of date.
+		// All other kernels there are out of date.
 		if err := os.RemoveAll(all); err != nil {
 			return kernel{}, err
 		}
@@ -85,7 +85,7 @@ func cachedKernel(suite debian.Suite, release string) (kernel, error) {
 }
 
 // newestPackage returns the package with the newest kernel of a release, and
-// the package's version.
+// its version.
 func newestPackage(suite debian.Suite, release string) (name, version string, err error) {
 	pattern := `^linux-image-` + regexp.QuoteMeta(release) + `\.[0-9][^ ]*-cloud-amd64$`
 	names, err := suite.Run("", "apt-cache", "search", "--names-only", pattern)
@@ -109,7 +109,7 @@ func newestPackage(suite debian.Suite, release string) (name, version string, er
 // partOf matches the packages that a kernel is split into since Linux 7.
 var partOf = regexp.MustCompile(`(linux-(?:binary|modules)-[^ ]+) \(= ([^)]+)\)`)
 
-// parts returns a kernel's package, and those that it is split into.
+// parts returns a kernel's package and the packages that it is split into.
 func parts(suite debian.Suite, pkg string) ([]string, error) {
 	shown, err := suite.Run("", "apt-cache", "show", pkg)
 	if err != nil {
@@ -122,8 +122,8 @@ func parts(suite debian.Suite, pkg string) ([]string, error) {
 	return packages, nil
 }
 
-// newest returns the package with the highest version from what apt-cache
-// shows of several.
+// newest returns the package with the highest version in the output of
+// apt-cache.
 func newest(packages []byte) (name, version string, err error) {
 	var current string
 	for line := range strings.Lines(string(packages)) {
@@ -143,8 +143,8 @@ func newest(packages []byte) (name, version string, err error) {
 	return name, version, nil
 }
 
-// unpacked finds the kernel in the content of its packages. Since Linux 7 the
-// image stands beside the modules, and both below /usr.
+// unpacked finds the kernel in its unpacked packages. Since Linux 7, the image
+// is next to the modules, and both are below /usr.
 func unpacked(dir string) (kernel, error) {
 	tree, err := debian.One(filepath.Join(dir, "lib", "modules", "*"))
 	if err != nil {

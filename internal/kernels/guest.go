@@ -14,17 +14,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// reportTTY is the serial port of the virtual machine on which it reports. The
-// kernel has the first one for its messages.
+// reportTTY is the serial port for the report of the virtual machine. The
+// kernel's messages use the first one.
 const reportTTY = "/dev/ttyS1"
 
-// inGuest tells whether the process is the init of the virtual machine.
+// inGuest reports whether the process is the init process of the virtual
+// machine.
 func inGuest() bool {
 	return os.Getpid() == 1 && os.Args[0] == "/init"
 }
 
-// guest carries out the plan, and powers the machine off. The report ends with
-// the line "done" if it was carried out.
+// guest carries out the plan and powers off the machine. If all went well, the
+// report ends with the line "done".
 func guest() {
 	if err := carryOut(); err != nil {
 		fmt.Println("init:", err) // on the console
@@ -54,7 +55,7 @@ func carryOut() error {
 		test(report, p, pkg)
 	}
 	mark(report, markDone)
-	return unix.IoctlSetInt(int(report.Fd()), unix.TCSBRK, 1) // wait until all is sent
+	return unix.IoctlSetInt(int(report.Fd()), unix.TCSBRK, 1) // wait until everything is sent
 }
 
 func mountAll() error {
@@ -71,8 +72,7 @@ func mountAll() error {
 	return nil
 }
 
-// openReport opens the serial port, and makes it pass on what is written to it
-// as it is.
+// openReport opens the serial port and sets it to pass bytes unchanged.
 func openReport() (*os.File, error) {
 	report, err := os.OpenFile(reportTTY, os.O_WRONLY|unix.O_NOCTTY, 0)
 	if err != nil {
@@ -109,8 +109,7 @@ func loadModules(names []string) error {
 	return nil
 }
 
-// setLimits gives connection tracking the room that it has by default on a
-// machine with more memory.
+// setLimits gives connection tracking the limits of a machine with more memory.
 func setLimits() error {
 	const flows = "262144"
 	for _, parameter := range []string{"nf_conntrack_buckets", "nf_conntrack_max"} {
@@ -122,7 +121,7 @@ func setLimits() error {
 	return nil
 }
 
-// test runs the tests of a package, whose output is part of the report.
+// test runs the tests of a package and writes their output to the report.
 func test(report *os.File, p plan, pkg string) {
 	dir := filepath.Join(sourceDir, pkg)
 	args := append([]string{"-test.v=test2json", "-test.paniconexit0"}, p.Args...)

@@ -4,6 +4,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -20,7 +21,7 @@ const (
 	testBinary = "package.test"
 )
 
-// plan tells the virtual machine what to do.
+// plan says what the virtual machine must do.
 type plan struct {
 	Modules  []string // names, in the order in which to load them
 	Packages []string // in the order in which to test them
@@ -28,9 +29,9 @@ type plan struct {
 	Env      []string
 }
 
-// makeInitramfs makes the root directory of the virtual machine: it has the
-// kernel's modules, the packages with their tests, an init that runs these,
-// and the conntrack command.
+// makeInitramfs creates the root directory of the virtual machine. It contains
+// the kernel's modules, the packages with their tests, an init process that
+// runs them, and the commands that tests compare with and set rules by.
 func makeInitramfs(o options, k kernel, b binaries) ([]byte, error) {
 	modules, err := k.modules()
 	if err != nil {
@@ -56,26 +57,33 @@ func makeInitramfs(o options, k kernel, b binaries) ([]byte, error) {
 	if err := copyFile(a, "/init", b.init); err != nil {
 		return nil, err
 	}
-	if err := addCommand(a, "conntrack"); err != nil {
+	for _, name := range []string{"conntrack", "nft"} {
+		if err := addCommand(a, name); err != nil {
+			return nil, err
+		}
+	}
+	// The commands know protocols by name from it.
+	const protocols = "/etc/protocols"
+	if err := copyFile(a, protocols, protocols); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
 	return a.bytes(), nil
 }
 
-// environment returns the variables that the tests see. Property tests repeat
-// less often than on real hardware, unless the user says how often.
+// environment returns the environment variables of the tests. Property tests do
+// fewer rounds than on real hardware, unless the user sets their number.
 func environment() []string {
-	env := []string{"CI=true", "HOME=/", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "CONNTRACK_TEST_ROUNDS=100"}
+	env := []string{"CI=true", "HOME=/", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "CONNTRACK_TEST_ROUNDS=10"}
 	for _, variable := range os.Environ() {
 		if strings.HasPrefix(variable, "CONNTRACK_TEST_") {
-			env = append(env, variable) // the last one of a name counts
+			env = append(env, variable) // the last of two with the same name counts
 		}
 	}
 	return env
 }
 
-// addSuite adds a package's tests, in a directory that has the files that
-// tests may read: the package's own, and all below testdata.
+// addSuite adds the tests of a package, in a directory with the files that
+// tests may read: the package's own and those below testdata.
 func addSuite(a *archive, s suite) error {
 	target := filepath.Join(sourceDir, s.pkg)
 	err := filepath.WalkDir(s.dir, func(path string, entry fs.DirEntry, err error) error {
@@ -96,9 +104,9 @@ func addSuite(a *archive, s suite) error {
 	return copyFile(a, filepath.Join(target, testBinary), s.binary)
 }
 
-// addCommand adds a command of the host, with the libraries that it needs,
-// where they are on the host. A command that the host has not is left out: the
-// tests that use it skip.
+// addCommand adds a command of the host and its libraries, at their paths on
+// the host. It skips commands that the host lacks; the tests that need them
+// skip.
 func addCommand(a *archive, name string) error {
 	path, err := exec.LookPath(name)
 	if err != nil {

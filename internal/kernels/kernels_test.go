@@ -13,11 +13,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// begun is the output of a package whose tests have only begun.
+// begun is the output of a package whose tests did not finish.
 const begun = "=== RUN   TestGood\n--- PASS: TestGood (0.00s)\n" +
 	"=== RUN   TestOld\n    a_test.go:1: needs\n        Linux 9.9\n--- SKIP: TestOld (0.00s)\n"
 
-// read returns how a report ends, and what is printed of it.
+// read returns how a report ends and what is printed about it.
 func read(t *testing.T, text string) (verdict, printed string, err error) {
 	t.Helper()
 	if _, err := exec.LookPath("go"); err != nil {
@@ -89,7 +89,7 @@ func TestReportOfFailures(t *testing.T) {
 	}
 }
 
-// TestArchive has cpio, where there is one, list an archive.
+// TestArchive asserts that cpio, if installed, can list an archive.
 func TestArchive(t *testing.T) {
 	t.Parallel()
 	a := newArchive()

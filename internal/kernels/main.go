@@ -1,24 +1,24 @@
 //go:build linux
 
 // Command kernels runs the tests of this module on other kernels than the
-// running one: on Debian's cloud kernels of several releases, in virtual
-// machines that need no privileges and no hardware support.
+// running one. It boots Debian's cloud kernels of several releases in virtual
+// machines, which need no privileges and no hardware support.
 //
 //	go run ./internal/kernels [-kernel 6.1,7@sid] [-run pattern] [-v] [-- test flags]
 //
-// It takes the newest point release of each kernel that the package sources
-// offer: the system's own, or those of the suite behind an @. A ? behind that says
-// to go on without the kernel where the archive no longer has it. Kernels are
-// kept in the user's cache directory. The command needs Debian on amd64, with
-// qemu-system-x86 and xz-utils. The conntrack command, if there
-// is one, comes along into the machine.
+// For each kernel, it uses the newest point release in the system's own package
+// sources, or in the suite after an @. With a final ?, a kernel that the
+// archive no longer has is skipped. Kernels are kept in the user's cache
+// directory. The command needs Debian on amd64 with qemu-system-x86 and
+// xz-utils. The commands conntrack and nft, if installed, are copied into the
+// machine.
 //
-// All tests of a package run, as "go test" would run them, with CI set: tests
-// that need more than the machine has fail. Those that need a newer kernel
-// skip, and are reported with their reasons. The exit status is 0 only if
-// every kernel has run every package, and no test failed.
+// All tests of a package run as with "go test", with CI set, so tests that need
+// more than the machine has fail. Tests that need a newer kernel skip, and are
+// reported with their reasons. The exit status is 0 only if every kernel ran
+// every package and no test failed.
 //
-// Environment variables that begin with CONNTRACK_TEST_ reach the tests.
+// The tests receive the environment variables that start with CONNTRACK_TEST_.
 package main
 
 import (
@@ -33,7 +33,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// options says what to run, and how.
+// options says what to run and how.
 type options struct {
 	kernels string
 	timeout time.Duration
@@ -63,7 +63,8 @@ func parseOptions() options {
 	flag.IntVar(&o.cpus, "cpus", 2, "processors of the virtual machine")
 	flag.BoolVar(&o.verbose, "v", false, "show all output of all tests")
 	flag.Parse()
-	// A test that hangs is to show where, before the machine is stopped.
+	// A test that hangs must time out and print its stack before the machine is
+	// stopped.
 	o.args = append(o.args, "-test.timeout="+(o.timeout/2).String())
 	if *run != "" {
 		o.args = append(o.args, "-test.run="+*run)
@@ -74,7 +75,7 @@ func parseOptions() options {
 	return o
 }
 
-// testFlag turns a flag of "go test" into that of a test binary.
+// testFlag converts a flag of "go test" to that of a test binary.
 func testFlag(arg string) string {
 	name := strings.TrimLeft(arg, "-")
 	if name == arg || strings.HasPrefix(name, "test.") {
@@ -116,8 +117,8 @@ func host(ctx context.Context, o options) error {
 	return nil
 }
 
-// runKernel runs the tests on a kernel. The error says why this did not end well;
-// which tests failed is printed.
+// runKernel runs the tests on a kernel and prints the failures. The error says
+// why the run as a whole failed.
 func runKernel(ctx context.Context, o options, tmp string, k kernel, b binaries) error {
 	fmt.Printf("=== Linux %s\n", k.version)
 	start := time.Now()

@@ -16,11 +16,10 @@ import (
 	"github.com/ti-mo/conntrack/internal/debian"
 )
 
-// wanted are the modules that tests use, by what their names begin with: all
-// of connection tracking with its helpers, what nftables rules do with it, and
-// virtual links. What these say that they depend on comes with them. What they
-// ask for only when they are loaded stands here before them: ways to search
-// text.
+// wanted are prefixes of the modules that tests use: connection tracking with
+// its helpers, the parts of nftables rules that use it, and virtual links.
+// Declared dependencies are added to them. Modules that they request only when
+// loaded, which are text search algorithms, come first.
 var wanted = []string{
 	"ts_",
 	"nf_conntrack", "nf_nat", "nf_synproxy", "nfnetlink",
@@ -29,14 +28,14 @@ var wanted = []string{
 	"veth", "dummy",
 }
 
-// module is a part of a kernel that has to be loaded.
+// module is a part of a kernel that must be loaded.
 type module struct {
 	name string
 	code []byte
 }
 
-// modules reads the wanted modules of a kernel, each after all that it depends
-// on. What a kernel has built in is not among them.
+// modules returns the wanted modules of a kernel, each after its dependencies.
+// Built-in modules are not included.
 func (k kernel) modules() ([]module, error) {
 	files, err := k.moduleFiles()
 	if err != nil {
@@ -69,14 +68,14 @@ func (k kernel) moduleFiles() (map[string]string, error) {
 	return files, err
 }
 
-// loader puts modules in order.
+// loader sorts modules by their dependencies.
 type loader struct {
 	files  map[string]string
 	done   map[string]bool
 	loaded []module
 }
 
-// load adds a module after those that it depends on, unless it is there.
+// load adds a module after its dependencies, unless it was added before.
 func (l *loader) load(name string) error {
 	if l.done[name] {
 		return nil

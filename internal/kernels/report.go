@@ -12,9 +12,9 @@ import (
 	"time"
 )
 
-// A report is the output of all tests on one kernel, which is divided by lines
-// that begin with markPrefix: "begin PACKAGE" stands before the output of a
-// package, "end STATUS MILLISECONDS" after it, and "done" at the end of all.
+// A report is the output of all tests on one kernel, divided by lines that
+// start with markPrefix. "begin PACKAGE" precedes the output of a package, "end
+// STATUS MILLISECONDS" follows it, and "done" ends the report.
 const (
 	markPrefix = "\x10kernels "
 	markBegin  = "begin"
@@ -22,25 +22,26 @@ const (
 	markDone   = "done"
 )
 
-// mark divides a report. What stands before it need not end a line.
+// mark writes a line that divides a report. The text before it may lack a
+// newline.
 func mark(w io.Writer, words ...any) {
 	fmt.Fprint(w, "\n", markPrefix, fmt.Sprintln(words...))
 }
 
-// report reads a report and prints what is worth reading.
+// report reads a report and summarizes it.
 type report struct {
 	out     io.Writer
 	verbose bool
 
-	done                    bool // the report came to its end
+	done                    bool // the report is complete
 	passed, failed, skipped int  // tests
 	broken                  int  // packages that failed
 
-	pkg    string       // the package whose output is read, or ""
+	pkg    string       // the current package, or ""
 	output bytes.Buffer // of the package, so far
 }
 
-// read reads a report. One that ends too early is an error.
+// read reads a report. An incomplete report is an error.
 func (r *report) read(in io.Reader) error {
 	lines := bufio.NewReader(in)
 	for {
@@ -61,7 +62,7 @@ func (r *report) read(in io.Reader) error {
 	}
 }
 
-// breakOff reports the package whose tests did not end, if there is one.
+// breakOff reports the package whose tests did not end, if any.
 func (r *report) breakOff() error {
 	var err error
 	if r.pkg != "" {
@@ -93,8 +94,8 @@ func (r *report) mark(line string) error {
 	return nil
 }
 
-// end prints how the tests of a package ended. The problem is what is wrong
-// with it as a whole, or "".
+// end prints how the tests of a package ended. The problem is an error of the
+// package as a whole, or "".
 func (r *report) end(problem string, took time.Duration) error {
 	tests, err := parse(r.output.Bytes())
 	if err != nil {
@@ -120,7 +121,7 @@ func (r *report) end(problem string, took time.Duration) error {
 	return nil
 }
 
-// verdict says in one line how it went, or in an error what is wrong.
+// verdict returns a one-line summary, or an error that says what failed.
 func (r *report) verdict() (string, error) {
 	line := fmt.Sprintf("%d passed, %d failed, %d skipped", r.passed, r.failed, r.skipped)
 	switch {

@@ -12,32 +12,33 @@ import (
 	"strings"
 )
 
-// slow is how many seconds a test may take without being named for it.
+// slow is the number of seconds after which a test is listed as slow.
 const slow = 5
 
-// event is one of those that "go tool test2json" tells of.
+// event is an event of "go tool test2json".
 type event struct {
 	Action  string
-	Test    string // or "", for the package
+	Test    string // or "" for the package
 	Output  string
-	Elapsed float64 // in seconds, when the test has ended
+	Elapsed float64 // in seconds, at the end of the test
 }
 
-// progress tells whether the output only says that a test begins or goes on.
+// progress reports whether the output only says that a test starts or
+// continues.
 func (e event) progress() bool {
 	return strings.HasPrefix(e.Output, "=== ")
 }
 
-// tests is what happened to the tests of one package.
+// tests are the results of the tests of one package.
 type tests struct {
 	events []event
-	names  []string         // in the order in which they began
-	last   map[string]event // of each test, other than output
+	names  []string         // in the order of their start
+	last   map[string]event // last event of each test that is not output
 }
 
-// parse reads the output of a test binary. That may be broken off anywhere.
+// parse parses the output of a test binary, which may be cut off anywhere.
 func parse(output []byte) (*tests, error) {
-	cmd := exec.Command("go", "tool", "test2json", "-t") // without -t, it leaves out Elapsed
+	cmd := exec.Command("go", "tool", "test2json", "-t") // without -t, Elapsed is missing
 	cmd.Stdin = bytes.NewReader(output)
 	text, err := cmd.Output()
 	if err != nil {
@@ -64,12 +65,13 @@ func (t *tests) add(e event) {
 	if !again {
 		t.names = append(t.names, e.Test)
 	}
-	if last.Action != "fail" { // with -count, a failure counts
+	if last.Action != "fail" { // with -count, any failure counts
 		t.last[e.Test] = e
 	}
 }
 
-// count counts tests, each subtest too. One that did not end has failed.
+// count counts tests, including subtests. A test that did not end counts as
+// failed.
 func (t *tests) count() (passed, failed, skipped int) {
 	for _, name := range t.names {
 		switch {
@@ -84,14 +86,14 @@ func (t *tests) count() (passed, failed, skipped int) {
 	return passed, failed, skipped
 }
 
-// failed tells whether a test has failed, or did not end.
+// failed reports whether a test failed or did not end.
 func (t *tests) failed(name string) bool {
 	action := t.last[name].Action
 	return action != "pass" && action != "skip"
 }
 
-// print prints the output that is worth reading, and which tests did not end,
-// were skipped and why, or were slow.
+// print prints the relevant output. It lists the tests that did not end, that
+// were skipped, with reasons, and that were slow.
 func (t *tests) print(w io.Writer, all, failed bool) {
 	for _, e := range t.events {
 		relevant := failed && !e.progress() && (e.Test == "" || t.failed(e.Test))
@@ -104,7 +106,7 @@ func (t *tests) print(w io.Writer, all, failed bool) {
 		switch {
 		case e.Action == "skip":
 			fmt.Fprintf(w, "     skipped %s: %s\n", name, t.reason(name))
-		case e.Action == "run", e.Action == "cont": // and not "pause": these wait for others
+		case e.Action == "run", e.Action == "cont": // but not "pause", when they wait for others
 			fmt.Fprintf(w, "     did not end: %s\n", name)
 		case e.Elapsed >= slow:
 			fmt.Fprintf(w, "     slow: %s, %.1f s\n", name, e.Elapsed)
@@ -112,7 +114,7 @@ func (t *tests) print(w io.Writer, all, failed bool) {
 	}
 }
 
-// reason returns what a skipped test printed, as one line.
+// reason returns the output of a skipped test as one line.
 func (t *tests) reason(name string) string {
 	var reason []string
 	for _, e := range t.events {

@@ -14,8 +14,8 @@ import (
 	"strconv"
 )
 
-// boot runs a virtual machine until it powers itself off, and hands its report
-// to read. An error holds the last of what the kernel says on its console.
+// boot runs a virtual machine until it powers off, and passes its report to
+// read. An error contains the kernel's last messages on the console.
 func boot(ctx context.Context, o options, tmp string, k kernel, initramfs []byte, read func(io.Reader) error) error {
 	initrd, console := filepath.Join(tmp, "initramfs"), filepath.Join(tmp, "console")
 	if err := os.WriteFile(initrd, initramfs, 0o600); err != nil {
@@ -49,7 +49,7 @@ func boot(ctx context.Context, o options, tmp string, k kernel, initramfs []byte
 	return err
 }
 
-// end returns the last lines of a file, or why there are none.
+// end returns the last lines of a file, or the reason why it cannot.
 func end(file string) []byte {
 	const enough = 4096
 	content, err := os.ReadFile(file)

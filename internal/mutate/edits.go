@@ -1,8 +1,8 @@
 package main
 
-// edits are what the tests are asked about, by what is taken away.
+// edits are the changes that tests must notice, named after what they remove.
 var edits = []edit{
-	// How a flow is found.
+	// Finding a flow.
 	{
 		name: "a flow is found by a tuple in one direction", quick: true,
 		old: "\t\treturn exactKey\n", new: "\t\treturn looseKey\n",
@@ -101,7 +101,7 @@ var edits = []edit{
 		test: "TestGetBatch",
 	},
 
-	// Creating and updating.
+	// Creating and updating flows.
 	{
 		name: "only the flow with the original tuple is updated",
 		old:  ", a.op == opChange && errors.Is(err, fs.ErrNotExist):", new: ":",
@@ -121,6 +121,18 @@ var edits = []edit{
 		name: "a new flow needs both tuples",
 		old:  "!f.TupleOrig.filled() || !reply.filled()", new: "false",
 		test: "TestBadInput",
+	},
+
+	// Settings.
+	{
+		name: "settings are those of the Conn's namespace",
+		old:  "c.sockets.request.InNamespace(s.readSysctls)", new: "s.readSysctls()",
+		test: "TestSettings",
+	},
+	{
+		name: "a function runs in the namespace", dir: "internal/nfnl",
+		old: "if isFile(ns, here) {", new: "if isFile(ns, here) || true {",
+		test: "TestInNamespace",
 	},
 
 	// Dumps.
@@ -151,7 +163,34 @@ var edits = []edit{
 		test: "TestDumpFilterPrefix",
 	},
 
-	// The exchange with the kernel.
+	// Attributes.
+	{
+		name: "an attribute without anything",
+		old:  "\tctaTimestampEvent // 6.14\n", new: "\tctaTimestampEvent // 6.14\n\tctaNew\n",
+		test: "TestAttributeNames",
+	},
+	{
+		name: "an attribute without decoding", quick: true,
+		old: "\t\tcase ctaTupleZone:\n\t\t\tt.Zone = d.Uint16(v)\n", new: "",
+		test: "TestAttributes",
+	},
+	{
+		name: "an attribute without encoding",
+		old:  "\te.Uint32(ctaSynProxyTSOff, p.TSOff)\n", new: "",
+		test: "TestAttributes",
+	},
+	{
+		name: "an attribute without JSON",
+		old:  "\t\tSecurityContext: f.SecurityContext,\n", new: "",
+		test: "TestAttributes",
+	},
+
+	// Exchanges with the kernel.
+	{
+		name: "the buffer of an event grows", dir: "internal/nfnl",
+		old: "e.setBuffer(i, make([]byte, 2*size))", new: "e.setBuffer(i, make([]byte, size))",
+		test: "TestReceiverGrows",
+	},
 	{
 		name: "late replies are left out", dir: "internal/nfnl",
 		old: "if m.sequence()-x.first >= x.count {", new: "if false {",

@@ -1,11 +1,11 @@
-// Command mutate asks the tests whether they would notice. It makes small edits to
-// the code, one at a time, each of which takes something away that matters, and runs
-// the test that is to fail then:
+// Command mutate checks that the tests notice errors. It makes small edits to
+// the code, one at a time. Each edit removes something that matters, and mutate
+// runs the test that should then fail:
 //
 //	go run ./internal/mutate [-quick] [-run pattern] [-v]
 //
-// It fails if a test passes all the same, or if the text of an edit is no longer in
-// the code: then move the edit along. The tree itself stays as it is.
+// It fails if a test passes in spite of an edit, or if the text of an edit is
+// no longer in the code: then adapt the edit. The source tree is not changed.
 package main
 
 import (
@@ -47,13 +47,13 @@ type options struct {
 // An edit is a change of the code that a test must notice.
 type edit struct {
 	name     string
-	dir      string // of the package, from the module's root
-	old, new string // old stands once in the package
-	test     string // a pattern of names
-	quick    bool   // part of the short run
+	dir      string // directory of the package, from the module's root
+	old, new string // old must occur exactly once in the package
+	test     string // a pattern for go test -run
+	quick    bool   // part of the quick run
 }
 
-// errSurvived says that no test noticed an edit.
+// errSurvived means that no test noticed an edit.
 var errSurvived = errors.New("the tests pass all the same")
 
 func run(ctx context.Context, o *options) error {
@@ -102,7 +102,8 @@ type runner struct {
 	root, tmp string
 }
 
-// unedited runs all the tests on the code as it is: if they fail, they tell nothing.
+// unedited runs all the tests on the unchanged code. If they fail there, their
+// failures prove nothing.
 func (r *runner) unedited(ctx context.Context, edits []edit) error {
 	patterns := make(map[string][]string) // by directory
 	for _, e := range edits {
@@ -119,7 +120,7 @@ func (r *runner) unedited(ctx context.Context, edits []edit) error {
 	return nil
 }
 
-// edited makes an edit, and returns an error if the test does not fail.
+// edited makes an edit and returns an error unless the test fails.
 func (r *runner) edited(ctx context.Context, e *edit) error {
 	overlay, err := r.overlay(e)
 	if err != nil {
@@ -134,8 +135,8 @@ func (r *runner) edited(ctx context.Context, e *edit) error {
 	return nil
 }
 
-// overlay writes the edited file, and what tells the go command to take it in place of
-// the one in the tree.
+// overlay writes the edited file, and the overlay that makes the go command use
+// it instead of the original. It returns the path of the overlay.
 func (r *runner) overlay(e *edit) (string, error) {
 	file, code, err := r.find(e)
 	if err != nil {
@@ -153,8 +154,8 @@ func (r *runner) overlay(e *edit) (string, error) {
 	return overlay, os.WriteFile(overlay, replace, 0o644)
 }
 
-// find returns the one file of the package that has the edit's old text, and what is
-// in it.
+// find returns the only file of the package that contains the edit's old text,
+// and the contents of that file.
 func (r *runner) find(e *edit) (file, code string, err error) {
 	files, err := filepath.Glob(filepath.Join(r.root, e.dir, "*.go"))
 	if err != nil {
@@ -188,7 +189,7 @@ func (r *runner) build(ctx context.Context, dir, overlay string) error {
 	return nil
 }
 
-// test runs the tests that were built last. It returns nil if they pass.
+// test runs the tests of the last build. It returns nil if they pass.
 func (r *runner) test(ctx context.Context, dir, pattern string) error {
 	out, err := r.command(ctx, filepath.Join(r.root, dir), r.binary(), "-test.run=^("+pattern+")$", "-test.timeout=2m", "-test.failfast")
 	if err != nil {
@@ -200,7 +201,7 @@ func (r *runner) test(ctx context.Context, dir, pattern string) error {
 func (r *runner) command(ctx context.Context, dir, name string, args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "CI=true") // a test that is skipped notices nothing
+	cmd.Env = append(os.Environ(), "CI=true") // makes tests fail rather than skip, as a skipped test notices nothing
 	out, err := cmd.CombinedOutput()
 	if r.verbose {
 		os.Stdout.Write(out)

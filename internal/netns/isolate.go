@@ -17,24 +17,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// marker is the environment variable in which a process that isolates itself
-// leaves the name of the namespace that it comes from. Whoever finds itself in
-// another one is isolated: the child, and all processes that it starts.
+// marker is an environment variable that holds the name of the namespace from
+// which a process isolated itself. A process that is in another namespace than
+// that is isolated: the child, and all processes that it starts.
 const marker = "CONNTRACK_ISOLATED_FROM"
 
-// Isolate makes the process live in a network namespace of its own, whose
-// loopback interface is up. It does so by running the program again, with the
-// same arguments, environment and standard files, in a new network namespace,
-// and inside a new user namespace where the process lacks the privileges for
-// one. That second process returns from Isolate and goes on; the first one
-// hands it its signals, and exits when it does and as it does: Isolate does not
-// return there. So it belongs at the start of a program.
+// Isolate moves the program into a network namespace of its own, whose loopback
+// interface is up. To do so, it runs the program again in a new namespace, with
+// the same arguments, environment and standard files. If the process lacks the
+// privileges, it also creates a user namespace. Isolate returns only in the
+// second process. The first process forwards its signals to the second one and
+// exits with its status. Call Isolate at the start of a program.
 //
-// In a process that is isolated, or was started by one that is, Isolate
-// returns nil at once.
+// In an isolated process, and in processes started by one, Isolate returns nil
+// at once.
 //
-// An error says why the system does not allow it. The caller may then go on,
-// but must not believe that it is isolated.
+// An error says why the system does not allow it. The caller may continue, but
+// is not isolated.
 func Isolate() error {
 	here, err := os.Readlink("/proc/self/ns/net")
 	if err != nil {
@@ -46,10 +45,11 @@ func Isolate() error {
 	return runIsolated(here)
 }
 
-// runIsolated runs the program again in a new namespace, and exits as it does.
+// runIsolated runs the program again in a new namespace and exits with its
+// status.
 func runIsolated(here string) error {
-	// The child is killed when the thread that started it ends, so this one
-	// must not, for as long as the process lives.
+	// The child is killed when the thread that started it ends, so this thread
+	// must live as long as the process.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 
@@ -64,7 +64,7 @@ func runIsolated(here string) error {
 	if err := cmd.Start(); err != nil {
 		signal.Stop(signals)
 		if pathErr := (*fs.PathError)(nil); errors.As(err, &pathErr) {
-			err = pathErr.Err // of the path there is nothing to say
+			err = pathErr.Err // the path is irrelevant
 		}
 		return fmt.Errorf("netns: new namespace: %w", explain(err))
 	}
@@ -73,16 +73,16 @@ func runIsolated(here string) error {
 	return nil // not reached
 }
 
-// forward hands signals to the process for as long as it lives.
+// forward sends signals on to the process for as long as it lives.
 func forward(signals <-chan os.Signal, process *os.Process) {
 	for s := range signals {
-		// A failure means that the process has ended, and so will we.
+		// An error means that the process has ended, so this one will exit too.
 		_ = process.Signal(s)
 	}
 }
 
-// wait waits for the command's end, and returns what a shell would report of
-// a process that ended like it.
+// wait waits for the command to end. It returns the exit status that a shell
+// would report.
 func wait(cmd *exec.Cmd) int {
 	if err := cmd.Wait(); cmd.ProcessState == nil {
 		fmt.Fprintf(os.Stderr, "netns: waiting for the isolated process: %v\n", err)
@@ -95,7 +95,7 @@ func wait(cmd *exec.Cmd) int {
 	return status.ExitStatus()
 }
 
-// isolation tells how to start the isolated process.
+// isolation returns the attributes to start the isolated process with.
 func isolation() *syscall.SysProcAttr {
 	attr := &syscall.SysProcAttr{
 		Cloneflags: unix.CLONE_NEWNET,
@@ -109,8 +109,8 @@ func isolation() *syscall.SysProcAttr {
 	return attr
 }
 
-// privileged tells whether the process may make a network namespace and do all
-// that a test does in it without a user namespace around it.
+// privileged reports whether the process can create a network namespace, and do
+// in it all that a test does, without a user namespace.
 func privileged() bool {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
@@ -121,7 +121,7 @@ func privileged() bool {
 	return data[0].Effective&needed == needed
 }
 
-// explain adds to an error of the kernel the setting that may be behind it.
+// explain adds to an error the kernel parameter that may be its cause.
 func explain(err error) error {
 	if !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.EACCES) && !errors.Is(err, unix.ENOSPC) {
 		return err
@@ -140,7 +140,7 @@ func explain(err error) error {
 	return fmt.Errorf("%w (the system has %s)", err, strings.Join(found, ", "))
 }
 
-// forbidding lists the kernel parameters that forbid namespaces, with the
+// forbidding lists the kernel parameters that can forbid namespaces, with the
 // value that does.
 var forbidding = map[string]string{
 	"kernel.apparmor_restrict_unprivileged_userns": "1",

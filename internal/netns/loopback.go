@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// loopbackUp brings up the loopback interface of the namespace that the
-// calling thread is in, where it is not up already.
+// loopbackUp brings up the loopback interface in the calling thread's
+// namespace, unless it is up.
 func loopbackUp() error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {

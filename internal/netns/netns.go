@@ -1,7 +1,7 @@
 //go:build linux
 
-// Package netns makes network namespaces to try connection tracking in, so
-// that neither tests nor examples touch the tables of the machine they run on.
+// Package netns creates network namespaces for tests and examples, so that they
+// do not touch the machine's own connection tracking tables.
 package netns
 
 import (
@@ -15,19 +15,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// threadNetNS names the network namespace of the calling thread.
-// /proc/self/ns/net would be that of the main thread.
+// threadNetNS is the network namespace of the calling thread. /proc/self/ns/net
+// would be that of the main thread.
 const threadNetNS = "/proc/thread-self/ns/net"
 
-// NS is a handle to a network namespace, which lives at least as long as the
-// handle is open. Its methods may be called by several goroutines at once.
+// An NS is a handle to a network namespace. The namespace exists at least until
+// the handle is closed. The methods of NS may be called by multiple goroutines
+// at once.
 type NS struct {
 	file *os.File
 }
 
-// New makes a network namespace with nothing in it but a loopback interface
-// that is up. It needs CAP_SYS_ADMIN: where that may be missing, call
-// [Isolate] first.
+// New creates a network namespace that has only a loopback interface, which is
+// up. It needs CAP_SYS_ADMIN: if that may be missing, call [Isolate] first.
 func New() (*NS, error) {
 	var ns *NS
 	err := onLockedThread(func() error {
@@ -44,8 +44,8 @@ func New() (*NS, error) {
 	return ns, err
 }
 
-// Current returns a handle to the network namespace that the calling goroutine
-// is in: the process's own, unless called from within [NS.Do].
+// Current returns a handle to the network namespace of the calling goroutine:
+// the process's own, except within [NS.Do].
 func Current() (*NS, error) {
 	file, err := os.Open(threadNetNS)
 	if err != nil {
@@ -54,22 +54,21 @@ func Current() (*NS, error) {
 	return &NS{file: file}, nil
 }
 
-// FD returns the namespace's file descriptor, as netlink.Config.NetNS takes it.
-// It is valid until Close.
+// FD returns the file descriptor of the namespace, for netlink.Config.NetNS. It
+// is valid until [NS.Close].
 func (ns *NS) FD() int {
 	return int(ns.file.Fd())
 }
 
-// Close gives up the handle. The namespace goes with the last handle, socket
-// or process in it.
+// Close closes the handle. The namespace disappears with the last handle,
+// socket or process in it.
 func (ns *NS) Close() error {
 	return ns.file.Close()
 }
 
 // Do calls f inside the namespace, on the calling goroutine, and returns its
-// error. Sockets that f opens stay in the namespace wherever they are used
-// later, and processes that it starts live there; goroutines that it starts do
-// not.
+// error. Sockets that f opens stay in the namespace, and processes that f
+// starts run there. Goroutines that f starts do not.
 func (ns *NS) Do(f func() error) error {
 	return onLockedThread(func() error {
 		if err := unix.Setns(ns.FD(), unix.CLONE_NEWNET); err != nil {
@@ -79,16 +78,16 @@ func (ns *NS) Do(f func() error) error {
 	})
 }
 
-// Sysctl writes value to the kernel parameter name, which is given with dots,
-// as in "net.netfilter.nf_conntrack_acct".
+// Sysctl sets a kernel parameter. The name has dots, as in
+// "net.netfilter.nf_conntrack_acct".
 func (ns *NS) Sysctl(name, value string) error {
 	return ns.Do(func() error {
 		return os.WriteFile(sysctlPath(name), []byte(value), 0)
 	})
 }
 
-// ReadSysctl returns the value of the kernel parameter name, without the
-// newline at its end.
+// ReadSysctl returns the value of a kernel parameter, without the final
+// newline.
 func (ns *NS) ReadSysctl(name string) (string, error) {
 	var value []byte
 	err := ns.Do(func() (err error) {
@@ -102,8 +101,8 @@ func sysctlPath(name string) string {
 	return filepath.Join("/proc/sys", strings.ReplaceAll(name, ".", "/"))
 }
 
-// onLockedThread calls f, which may change the network namespace of its thread,
-// and puts the thread back into the namespace that it came from.
+// onLockedThread calls f, which may change the network namespace of its thread.
+// Then it restores the namespace.
 func onLockedThread(f func() error) (err error) {
 	runtime.LockOSThread()
 	home, err := os.Open(threadNetNS)
@@ -115,8 +114,8 @@ func onLockedThread(f func() error) (err error) {
 		back := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET)
 		home.Close()
 		if back != nil {
-			// Nobody else may run on this thread any more: it stays
-			// locked, and ends with its goroutine.
+			// No other goroutine may run on this thread: it stays locked, and
+			// ends with its goroutine.
 			err = errors.Join(err, fmt.Errorf("netns: returning from namespace: %w", back))
 			return
 		}

@@ -23,7 +23,7 @@ import (
 	"github.com/ti-mo/conntrack/internal/nstest"
 )
 
-// role is the environment variable that makes the test binary one of the
+// role is an environment variable that makes the test binary run one of the
 // programs below.
 const role = "NETNS_TEST_ROLE"
 
@@ -49,7 +49,7 @@ func TestMain(m *testing.M) {
 	program()
 }
 
-// look prints what an isolated process sees, and ends with a status of its own.
+// look prints what an isolated process sees, and exits with a distinct status.
 func look() {
 	ns, err := os.Readlink(self)
 	if err != nil {
@@ -63,7 +63,7 @@ func look() {
 	os.Exit(7)
 }
 
-// grandchild prints its namespace, and runs look.
+// grandchild prints its namespace and runs look.
 func grandchild() {
 	ns, err := os.Readlink(self)
 	if err != nil {
@@ -78,8 +78,8 @@ func grandchild() {
 	fmt.Println(ns, strings.HasPrefix(string(out), ns))
 }
 
-// terminated says that it is ready, and ends with a status of its own when it
-// gets a SIGTERM.
+// terminated prints that it is ready, and exits with a distinct status on
+// SIGTERM.
 func terminated() {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, unix.SIGTERM)
@@ -88,14 +88,14 @@ func terminated() {
 	os.Exit(3)
 }
 
-// waiting says that it is ready, and waits for its end.
+// waiting prints that it is ready and waits to be killed.
 func waiting() {
 	fmt.Println("ready")
 	select {}
 }
 
-// command runs the test binary as one of the programs, as if nobody had
-// isolated it.
+// command returns a command that runs the test binary as one of the programs,
+// without being isolated.
 func command(program string, args ...string) *exec.Cmd {
 	cmd := exec.Command("/proc/self/exe", args...)
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(s string) bool {
@@ -149,20 +149,20 @@ func TestIsolateSignal(t *testing.T) {
 }
 
 // TestIsolateOrphan asserts that the isolated process does not outlive the
-// first one.
+// first process.
 func TestIsolateOrphan(t *testing.T) {
 	t.Parallel()
 	nstest.Require(t)
 	cmd := command("waiting")
 	stdout := awaitReady(t, cmd)
 	require.NoError(t, cmd.Process.Kill())
-	_, err := stdout.ReadByte() // the isolated process holds it open too
+	_, err := stdout.ReadByte() // the isolated process keeps it open too
 	assert.Error(t, err)
 	assert.NotErrorIs(t, err, os.ErrDeadlineExceeded)
 	assert.Error(t, cmd.Wait())
 }
 
-// awaitReady starts a program that says when it is ready, and waits for that.
+// awaitReady starts a program and waits until it prints that it is ready.
 func awaitReady(t *testing.T, cmd *exec.Cmd) *bufio.Reader {
 	t.Helper()
 	pipe, err := cmd.StdoutPipe()
@@ -182,7 +182,7 @@ func TestNS(t *testing.T) {
 	ns, err := netns.New()
 	require.NoError(t, err)
 
-	// What the namespace has not is not asked of the machine.
+	// A parameter that the namespace lacks is not read from the machine.
 	require.NoError(t, ns.Track())
 	before, err := ns.ReadSysctl("net.netfilter.nf_conntrack_acct")
 	require.NoError(t, err)
@@ -198,7 +198,7 @@ func TestNS(t *testing.T) {
 	assert.Error(t, ns.Do(func() error { return nil }))
 }
 
-// TestDo asserts that the goroutine is back where it was however f ends.
+// TestDo asserts that the goroutine returns to its namespace, however f ends.
 func TestDo(t *testing.T) {
 	t.Parallel()
 	nstest.Require(t)

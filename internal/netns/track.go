@@ -10,10 +10,10 @@ import (
 	"github.com/google/nftables/expr"
 )
 
-// Track switches connection tracking on in the namespace, for IPv4 and IPv6.
-// A namespace tracks packets only while a rule in it looks at connections:
-// Track adds one that does, and does nothing else ("ct state new", in the
-// table "inet track").
+// Track turns on connection tracking in the namespace, for IPv4 and IPv6. A
+// namespace tracks packets only while a rule in it matches on connections.
+// Track adds such a rule ("ct state new", in the table "inet track"), which has
+// no other effect.
 func (ns *NS) Track() error {
 	conn, err := nftables.New(nftables.WithNetNSFd(ns.FD()))
 	if err != nil {

@@ -16,7 +16,7 @@ func TestBits(t *testing.T) {
 		SetBit(b, n, false)
 		require.Equal(t, make([]byte, 10), b)
 	}
-	// There is no room for half a word.
+	// Half a word has no room for a bit.
 	for _, n := range []int{-1, 64, 1 << 30} {
 		require.False(t, Bit(b, n))
 		require.Panics(t, func() { SetBit(b, n, true) })

@@ -16,15 +16,14 @@ import (
 )
 
 // A Conn is a netlink socket that speaks nfnetlink. Its methods may be called
-// from several goroutines.
+// by multiple goroutines at once.
 //
-// Errors of the kernel are of type [*netlink.OpError] and wrap the errno, with
-// the kernel's text where it gave one. After Close, errors satisfy
-// errors.Is(err, ErrClosed); past a deadline, errors.Is(err,
-// os.ErrDeadlineExceeded).
+// Errors from the kernel are of type [*netlink.OpError]. They wrap the errno
+// and carry the kernel's text, if it sent one. After [Conn.Close], errors
+// satisfy errors.Is(err, ErrClosed). After a deadline, they satisfy
+// errors.Is(err, os.ErrDeadlineExceeded).
 //
-// Messages that other programs send to the socket are ignored, and counted: see
-// [Conn.Foreign].
+// Messages from other programs are ignored, but counted by [Conn.Foreign].
 type Conn struct {
 	nl     netlinkSocket
 	raw    syscall.RawConn // of nl; nil if link is set
@@ -32,9 +31,9 @@ type Conn struct {
 	config netlink.Config
 	closed atomic.Bool
 	home   *home // nil if any thread can open siblings
-	owner  bool  // of home
+	owner  bool  // whether Close closes home
 
-	mu  sync.Mutex // held for one exchange: a request and its replies
+	mu  sync.Mutex // held during one exchange: a request and its replies
 	seq uint32
 	io  exchanger
 
@@ -42,8 +41,8 @@ type Conn struct {
 	setup settings
 }
 
-// settings are what a Sibling takes over: what was set on a Conn, and the count
-// that they share.
+// settings are what a sibling inherits: the options set on a Conn, and the
+// counter they share.
 type settings struct {
 	foreign *atomic.Uint64
 
@@ -53,19 +52,18 @@ type settings struct {
 	writeBuffer int
 }
 
-// replyBufferSize holds the longest datagram that the kernel sends in a dump
-// (32 KiB, see netlink_dump in af_netlink.c), and then some.
+// replyBufferSize exceeds the longest datagram of a dump, which is 32 KiB
+// (netlink_dump in af_netlink.c).
 const replyBufferSize = 64 << 10
 
-// Dial opens a socket. A nil config is the zero config. Errors come with the
-// kernel's extended text, and without a copy of the request, where the kernel
-// has these options.
+// Dial opens a socket. A nil config means the zero config. On kernels that
+// support it, errors carry an extended text and no copy of the request.
 //
-// Dial itself takes no privilege, but with config.NetNS, where it takes
-// CAP_SYS_ADMIN. A Conn in another network namespace than the process keeps a
-// thread there until it is closed, so that Sibling takes no privilege.
+// Dial needs no privilege, except CAP_SYS_ADMIN if config.NetNS is set. A Conn
+// in a network namespace other than the process's keeps a thread there until it
+// is closed, so that [Conn.Sibling] needs no privilege.
 //
-// Where there is no netlink, the error satisfies errors.Is(err,
+// On systems without netlink, the error satisfies errors.Is(err,
 // errors.ErrUnsupported).
 func Dial(config *netlink.Config) (*Conn, error) {
 	if config == nil {
@@ -100,7 +98,7 @@ func open(h *home, config *netlink.Config) (*Conn, error) {
 		return nil, err
 	}
 	c.home = h
-	// Older kernels than 4.3 and 4.12 do not have them, and we work without.
+	// These fail on kernels before 4.3 and 4.12, and are not required.
 	_ = nl.SetOption(netlink.CapAcknowledge, true)
 	_ = nl.SetOption(netlink.ExtendedAcknowledge, true)
 	return c, nil
@@ -116,10 +114,10 @@ func newConn(nl *netlink.Conn, config *netlink.Config) (*Conn, error) {
 	return c, nil
 }
 
-// Sibling opens a socket like c: in the same network namespace, wherever the
-// calling thread is, and with the options and buffer sizes that were set on c.
-// It takes CAP_SYS_ADMIN only if the calling thread is in another network
-// namespace than c, and c in that of the process.
+// Sibling opens another socket like c: in the same network namespace, whichever
+// one the calling thread is in, and with the same options and buffer sizes. It
+// needs CAP_SYS_ADMIN only if c is in the process's network namespace and the
+// calling thread is in another.
 func (c *Conn) Sibling() (*Conn, error) {
 	if c.link != nil {
 		return c.linkSibling()
@@ -142,8 +140,8 @@ func (c *Conn) Sibling() (*Conn, error) {
 	return s, nil
 }
 
-// bring returns s if it is in the network namespace of c, or else closes it and
-// returns another one that is.
+// bring returns s if it is in the network namespace of c. Otherwise it closes s
+// and returns a new socket that is.
 func (c *Conn) bring(s *Conn, config netlink.Config) (*Conn, error) {
 	same, err := c.sameNamespace(s)
 	if same {
@@ -166,7 +164,7 @@ func (c *Conn) bring(s *Conn, config netlink.Config) (*Conn, error) {
 	return s, nil
 }
 
-// apply makes c take over s, the settings of another Conn.
+// apply copies the settings of another Conn to c.
 func (c *Conn) apply(s *settings) error {
 	c.setup.foreign = s.foreign
 	s.mu.Lock()
@@ -187,9 +185,9 @@ func (c *Conn) apply(s *settings) error {
 	return nil
 }
 
-// Close closes the socket. What other goroutines do with it returns an error
-// at once; what a request has asked for may have happened all the same. Closing
-// twice is no error.
+// Close closes the socket. Calls in other goroutines return an error at once,
+// but the kernel may have carried out their requests. Closing twice is not an
+// error.
 func (c *Conn) Close() error {
 	c.closed.Store(true)
 	if c.home != nil && c.owner {
@@ -198,7 +196,7 @@ func (c *Conn) Close() error {
 	return c.nl.Close()
 }
 
-// SetOption switches an option of the socket on or off.
+// SetOption turns an option of the socket on or off.
 func (c *Conn) SetOption(option netlink.ConnOption, enable bool) error {
 	if err := c.nl.SetOption(option, enable); err != nil {
 		return c.fault(err)
@@ -212,11 +210,11 @@ func (c *Conn) SetOption(option netlink.ConnOption, enable bool) error {
 	return nil
 }
 
-// SetReadBuffer sets the size of the kernel's receive buffer for the socket, in
-// bytes, from 1 to maxBuffer: others are refused with an error that satisfies
-// errors.Is(err, fs.ErrInvalid). With CAP_NET_ADMIN in the initial user namespace
-// it may exceed the sysctl net.core.rmem_max (SO_RCVBUFFORCE), which limits it
-// otherwise. The kernel doubles the value, to make room for its bookkeeping.
+// SetReadBuffer sets the size in bytes of the socket's receive buffer. The size
+// must be from 1 to maxBuffer; for others, the error satisfies errors.Is(err,
+// fs.ErrInvalid). The sysctl net.core.rmem_max limits it, unless the caller has
+// CAP_NET_ADMIN in the initial user namespace (SO_RCVBUFFORCE). The kernel
+// doubles the value to make room for its bookkeeping.
 func (c *Conn) SetReadBuffer(bytes int) error {
 	if err := checkBuffer(bytes); err != nil {
 		return err
@@ -230,8 +228,8 @@ func (c *Conn) SetReadBuffer(bytes int) error {
 	return nil
 }
 
-// SetWriteBuffer sets the size of the kernel's send buffer for the socket, in
-// bytes, in the manner of SetReadBuffer.
+// SetWriteBuffer sets the size in bytes of the socket's send buffer. It works
+// like [Conn.SetReadBuffer].
 func (c *Conn) SetWriteBuffer(bytes int) error {
 	if err := checkBuffer(bytes); err != nil {
 		return err
@@ -245,12 +243,10 @@ func (c *Conn) SetWriteBuffer(bytes int) error {
 	return nil
 }
 
-// maxBuffer is the largest size of a buffer: doubled, it is an int of the
-// kernel's.
+// maxBuffer is the largest buffer size whose double fits the kernel's int.
 const maxBuffer = math.MaxInt32 / 2
 
-// checkBuffer returns an error for a size of which the kernel would make another
-// one without a word.
+// checkBuffer rejects the sizes that the kernel would silently change.
 func checkBuffer(bytes int) error {
 	if bytes < 1 || bytes > maxBuffer {
 		return fmt.Errorf("%w: a buffer of %d bytes, it may have 1 to %d", fs.ErrInvalid, bytes, maxBuffer)
@@ -259,7 +255,7 @@ func checkBuffer(bytes int) error {
 }
 
 // HasReadBuffer reports whether SetReadBuffer was called on c, or on the Conn
-// that it is a Sibling of.
+// that c is a sibling of.
 func (c *Conn) HasReadBuffer() bool {
 	c.setup.mu.Lock()
 	defer c.setup.mu.Unlock()
@@ -268,30 +264,29 @@ func (c *Conn) HasReadBuffer() bool {
 
 // SetDeadline sets the time after which sending and receiving fail with an
 // error that satisfies errors.Is(err, os.ErrDeadlineExceeded). The zero time
-// means never. A deadline in the past ends what a Receiver waits for at this
-// moment; requests do not wait.
+// means no deadline. A deadline in the past interrupts a [Receiver] that is
+// waiting. Requests do not wait.
 func (c *Conn) SetDeadline(t time.Time) error { return c.fault(c.nl.SetDeadline(t)) }
 
-// SetBPF attaches a classic BPF program to the socket. It sees each datagram
-// that is to be put into the receive buffer, from the netlink header on, and
-// returns 0 to drop it.
+// SetBPF attaches a classic BPF program to the socket. The program sees each
+// datagram before it enters the receive buffer, starting at the netlink header.
+// It returns 0 to drop the datagram.
 func (c *Conn) SetBPF(program []bpf.RawInstruction) error {
 	return c.fault(c.nl.SetBPF(program))
 }
 
-// PortID returns the socket's own netlink address (nl_pid).
+// PortID returns the netlink address of the socket (nl_pid).
 func (c *Conn) PortID() uint32 { return c.nl.PID() }
 
-// JoinGroup makes the socket receive what the kernel sends to a multicast
-// group. It takes CAP_NET_ADMIN in the user namespace that owns the socket's
-// network namespace.
+// JoinGroup subscribes the socket to a multicast group. It needs CAP_NET_ADMIN
+// in the user namespace that owns the socket's network namespace.
 func (c *Conn) JoinGroup(g netfilter.NetlinkGroup) error { return c.fault(c.nl.JoinGroup(uint32(g))) }
 
-// Foreign returns how many messages c and its siblings have ignored, since other
-// programs had sent them.
+// Foreign returns how many messages from other programs c and its siblings have
+// ignored.
 func (c *Conn) Foreign() uint64 { return c.setup.foreign.Load() }
 
-// fault returns err, as an error that satisfies ErrClosed if c was closed.
+// fault returns err, or an error that wraps ErrClosed if c was closed.
 func (c *Conn) fault(err error) error {
 	if err != nil && c.closed.Load() {
 		return &netlink.OpError{Op: "use", Err: ErrClosed}
@@ -299,50 +294,50 @@ func (c *Conn) fault(err error) error {
 	return err
 }
 
-// Do sends the one message in e and passes each reply to fn, which may be nil
-// if none is of interest. Its flags say what ends the replies: a dump ends with
-// the kernel's DONE, another request with the acknowledgement if it asks for
-// one (netlink.Acknowledge), and with the first reply if not, so that a request
-// without a reply must ask for one. An error from the kernel ends any of them.
+// Do sends the one message in e and passes each reply to fn. A nil fn ignores
+// the replies. The flags of the message decide when Do is done: a dump ends
+// with the kernel's DONE; a request with netlink.Acknowledge ends with the
+// acknowledgement; any other request ends with its first reply. A request that
+// has no reply must therefore ask for an acknowledgement. An error from the
+// kernel ends any request.
 //
-// An error of fn ends Do with that error. What of the reply was not read then is
-// skipped by the exchanges that follow, but a dump that
-// was not read to its end makes the kernel refuse the next one with EBUSY:
-// close the Conn.
+// If fn returns an error, Do returns it. Later exchanges skip the replies that
+// were not read. But after a dump that was not read to its end, the kernel
+// refuses the next one with EBUSY: close the Conn.
 func (c *Conn) Do(e *Encoder, fn func(Message) error) error {
 	x := exchange{fn: fn, count: 1}
 	return c.exchange(e, &x)
 }
 
-// DoBatch sends all messages in e at once, and calls failed with the index and
-// the error of each that the kernel refused. The messages are carried out in
-// order, and each succeeds or fails alone. DoBatch itself returns an error if
-// the outcome of some of them is not known; it then has called failed for
-// those that are known to have failed.
+// DoBatch sends all messages in e at once. It calls failed with the index and
+// the error of each message that the kernel refused. The messages are carried
+// out in order, and each succeeds or fails on its own. DoBatch returns an error
+// if the outcome of some of them is unknown. By then it has called failed for
+// those known to have failed.
 //
-// The kernel's answers to the failed ones must fit into the receive buffer: see
-// MaxBatch.
+// The kernel's error messages must fit into the receive buffer: see
+// [Conn.MaxBatch].
 func (c *Conn) DoBatch(e *Encoder, failed func(i int, err error)) error {
 	x := exchange{failed: failed, count: uint32(e.count)}
 	return c.exchange(e, &x)
 }
 
-// DoReplies is DoBatch for requests that are answered by a message each: it calls
-// reply with the index and the answer of each that the kernel did not refuse. An
-// error of reply ends DoReplies with that error.
+// DoReplies is like [Conn.DoBatch] for requests that are each answered by a
+// message. It calls reply with the index and the answer of each request that
+// succeeded. If reply returns an error, DoReplies returns it.
 //
-// The answers must fit into the receive buffer: see MaxReplies.
+// The answers must fit into the receive buffer: see [Conn.MaxReplies].
 func (c *Conn) DoReplies(e *Encoder, reply func(i int, m Message) error, failed func(i int, err error)) error {
 	x := exchange{failed: failed, count: uint32(e.count)}
 	x.fn = func(m Message) error { return reply(int(m.Sequence-x.first), m) }
 	return c.exchange(e, &x)
 }
 
-// An exchange is a request on its way.
+// An exchange is the state of one request or batch.
 type exchange struct {
 	first, count uint32 // sequence numbers
 	fn           func(Message) error
-	failed       func(i int, err error) // of a batch, else nil
+	failed       func(i int, err error) // nil unless this is a batch
 
 	single      bool // ends with the first reply
 	done        bool
@@ -354,7 +349,7 @@ func (c *Conn) exchange(e *Encoder, x *exchange) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 
-	// 0 is the sequence number of events.
+	// Events have the sequence number 0.
 	if c.seq+x.count < c.seq {
 		c.seq = 0
 	}
@@ -373,7 +368,7 @@ func (c *Conn) exchange(e *Encoder, x *exchange) error {
 	return c.replies(x)
 }
 
-// replies receives until x has ended.
+// replies receives until x is done.
 func (c *Conn) replies(x *exchange) error {
 	for !x.done {
 		b, err := c.io.receive()
@@ -405,7 +400,7 @@ func (x *exchange) datagram(b []byte) error {
 			return err
 		}
 		b = rest
-		// The replies to an exchange that was left early may still come.
+		// Replies to an exchange that was abandoned may still arrive.
 		if m.sequence()-x.first >= x.count {
 			continue
 		}
@@ -457,29 +452,29 @@ func (x *exchange) result(m rawMessage) error {
 	return nil
 }
 
-// denyRest reports that the messages behind the first one failed like that one.
-// Without the privilege for them, the kernel refuses the first message of a
-// datagram and does not look at the others.
+// denyRest reports the same error for all messages after the first. The kernel
+// checks the privilege at the first message of a datagram and skips the others.
 func (x *exchange) denyRest() {
 	for i := 1; i < int(x.count); i++ {
 		x.failed(i, x.denied)
 	}
 }
 
-// Each error and each reply takes a buffer of its own in the kernel, and counts
-// with all of that buffer. This is more than the largest ones seen (6.18): of an
-// error with the extended text, and of a flow that has all there is.
+// The kernel puts each error and each reply into a buffer of its own, and
+// charges its whole size. These are more than the largest seen on 6.18: an
+// error with extended text, and a flow with every attribute.
 const (
 	errorFootprint = 1536
 	replyFootprint = 2304
 )
 
-// MaxBatch returns how many messages a batch may have so that the errors of all
-// of them fit into the socket's receive buffer, and how many bytes so that it
-// fits into the send buffer.
+// MaxBatch returns the limits of a batch: how many messages, so that all their
+// errors fit into the receive buffer; and how many bytes, so that it fits into
+// the send buffer.
 func (c *Conn) MaxBatch() (messages, bytes int) { return c.maxBatch(errorFootprint) }
 
-// MaxReplies is MaxBatch for requests that are answered by a message each.
+// MaxReplies is like [Conn.MaxBatch] for requests that are each answered by a
+// message.
 func (c *Conn) MaxReplies() (messages, bytes int) { return c.maxBatch(replyFootprint) }
 
 func (c *Conn) maxBatch(footprint int) (messages, bytes int) {

@@ -23,7 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What of ctnetlink these tests talk about.
+// These are the constants of ctnetlink that the tests use.
 const (
 	ctNew      = 0
 	ctGet      = 1
@@ -54,7 +54,7 @@ func appendTuple(e *Encoder, typ uint16, src, dst byte, srcPort, dstPort uint16)
 	e.End(tuple)
 }
 
-// appendCreate appends the request for a flow that is told from others by its
+// appendCreate appends a request for a flow that differs from others in its
 // port.
 func appendCreate(e *Encoder, port uint16, flags netlink.HeaderFlags) {
 	e.Message(Header{
@@ -88,7 +88,8 @@ func ports(first uint16, n int) []uint16 {
 	return p
 }
 
-// entries returns the number of flows, asking for an acknowledgement or not.
+// entries returns the number of flows. The flags may ask for an
+// acknowledgement.
 func entries(t testing.TB, c *Conn, flags netlink.HeaderFlags) (n uint32, err error) {
 	t.Helper()
 	var e Encoder
@@ -130,7 +131,8 @@ func TestRequests(t *testing.T) {
 	require.Equal(t, 100, flows)
 }
 
-// TestConcurrentRequests asserts that each caller gets its own answers.
+// TestConcurrentRequests asserts that each caller gets the answers to its own
+// requests.
 func TestConcurrentRequests(t *testing.T) {
 	t.Parallel()
 	c := dial(t, nstest.New(t))
@@ -143,7 +145,7 @@ func TestConcurrentRequests(t *testing.T) {
 				e.Reset()
 				appendCreate(&e, port, 0)
 				appendDelete(&e, port, 0)
-				appendDelete(&e, port, 0) // is not there any more
+				appendDelete(&e, port, 0) // does not exist any more
 				appendCreate(&e, port, 0)
 				assert.NoError(t, c.DoBatch(&e, func(i int, err error) {
 					assert.Equal(t, 2, i)
@@ -166,7 +168,7 @@ func TestConcurrentRequests(t *testing.T) {
 	require.EqualValues(t, 8*20, n)
 }
 
-// TestKernelText asserts that an error says what the kernel says about it.
+// TestKernelText asserts that an error contains the kernel's text.
 func TestKernelText(t *testing.T) {
 	t.Parallel()
 	c := dial(t, nstest.New(t))
@@ -181,7 +183,7 @@ func TestKernelText(t *testing.T) {
 	require.Equal(t, e.Len()-8, opErr.Offset, "that of the last attribute")
 }
 
-// stranger is a socket in n that is not the kernel's.
+// stranger is a socket in n that does not belong to the kernel.
 type stranger struct {
 	t  testing.TB
 	fd int
@@ -205,8 +207,8 @@ func (s stranger) send(c *Conn, b []byte) {
 	require.NoError(s.t, unix.Sendto(s.fd, b, 0, to))
 }
 
-// TestForeignSender asserts that what others send is counted and has no effect,
-// however much it looks like the answer.
+// TestForeignSender asserts that messages from other programs are counted but
+// have no effect, even if they look like the answer.
 func TestForeignSender(t *testing.T) {
 	t.Parallel()
 	n := nstest.New(t)
@@ -258,8 +260,8 @@ func TestReceiverForeignSender(t *testing.T) {
 	require.EqualValues(t, 1, listener.Foreign())
 }
 
-// receiveEvents receives n messages, and returns events as their type and source
-// port.
+// receiveEvents receives n messages. It returns each event as its type and
+// source port.
 func receiveEvents(t testing.TB, r *Receiver, n int) (events []string, faults []error) {
 	t.Helper()
 	require.NoError(t, r.c.SetDeadline(time.Now().Add(10*time.Second)))
@@ -311,8 +313,7 @@ func sourcePort(t testing.TB, attributes []byte) string {
 	return "?"
 }
 
-// TestReceiver asserts that events come in their order, and many with one
-// system call.
+// TestReceiver asserts that events arrive in order, many with one system call.
 func TestReceiver(t *testing.T) {
 	t.Parallel()
 	n := nstest.New(t)
@@ -347,13 +348,14 @@ func TestReceiver(t *testing.T) {
 	require.Equal(t, want, append(got, rest...))
 }
 
-// overrunReceiver returns a Receiver whose Conn has lost events of the flows
-// that were created, from port 1000 on, and a Conn to go on with.
+// overrunReceiver creates flows, from port 1000 on, and returns a Receiver
+// whose Conn has lost some of their events. It also returns a Conn for further
+// requests.
 func overrunReceiver(t *testing.T, created int) (*Receiver, *Conn) {
 	t.Helper()
 	n := nstest.New(t)
 	c, listener := dial(t, n), dial(t, n)
-	require.NoError(t, listener.SetReadBuffer(1)) // the kernel makes it its minimum
+	require.NoError(t, listener.SetReadBuffer(1)) // the kernel raises it to its minimum
 	require.NoError(t, listener.JoinGroup(netfilter.GroupCTNew))
 	r, err := listener.NewReceiver()
 	require.NoError(t, err)
@@ -361,8 +363,8 @@ func overrunReceiver(t *testing.T, created int) (*Receiver, *Conn) {
 	return r, c
 }
 
-// TestReceiverOverrun asserts that what the kernel could not deliver is told
-// where the gap is, and that receiving goes on.
+// TestReceiverOverrun asserts that an overrun is reported where the gap is, and
+// that receiving continues.
 func TestReceiverOverrun(t *testing.T) {
 	t.Parallel()
 	const created = 20
@@ -387,18 +389,18 @@ func TestReceiverOverrun(t *testing.T) {
 	require.Equal(t, []string{"new 2000"}, got)
 }
 
-// TestReceiversOverrun asserts that one of several Receivers tells of an overrun,
-// though nothing comes after it.
+// TestReceiversOverrun asserts that one of several Receivers reports an overrun
+// even if no event follows.
 func TestReceiversOverrun(t *testing.T) {
 	t.Parallel()
 	n := nstest.New(t)
 	c, listener := dial(t, n), dial(t, n)
-	require.NoError(t, listener.SetReadBuffer(96<<10)) // room for more than one receives at once
+	require.NoError(t, listener.SetReadBuffer(96<<10)) // room for more than one Receiver reads at once
 	require.NoError(t, listener.JoinGroup(netfilter.GroupCTNew))
 	create(t, c, ports(1000, 1000)...)
 
-	// The Receiver that sees the overrun passes events while the others take what
-	// is left and wait for more.
+	// The Receiver that sees the overrun passes its events while the others
+	// read the rest and wait for more.
 	passing, all := make(chan struct{}), make(chan struct{})
 	told := make(chan error)
 	var receivers sync.WaitGroup
@@ -437,8 +439,8 @@ func TestReceiversOverrun(t *testing.T) {
 	receivers.Wait()
 }
 
-// TestReceiverIdle asserts that Idle is called once all events were passed, and no
-// more often than the Receiver waits.
+// TestReceiverIdle asserts that Idle is called after all events were passed,
+// and only before the Receiver waits.
 func TestReceiverIdle(t *testing.T) {
 	t.Parallel()
 	const created = eventBatch + 10
@@ -451,7 +453,7 @@ func TestReceiverIdle(t *testing.T) {
 	create(t, c, ports(1000, created)...)
 
 	passed := 0
-	var idle []int // what was passed before
+	var idle []int // number of events passed before each call
 	r.Idle = func() {
 		if idle = append(idle, passed); len(idle) == 3 {
 			require.NoError(t, listener.SetDeadline(time.Unix(1, 0)))
@@ -473,8 +475,8 @@ func TestSetBPF(t *testing.T) {
 	t.Parallel()
 	n := nstest.New(t)
 	c, listener := dial(t, n), dial(t, n)
-	// Drops what is not IPCTNL_MSG_CT_DELETE: the type is in the byte that has
-	// it in the machine's byte order.
+	// The program drops all but IPCTNL_MSG_CT_DELETE. The position of that byte
+	// depends on the machine's byte order.
 	typ := uint32(4)
 	if !littleEndian {
 		typ = 5
@@ -501,7 +503,7 @@ func TestSetBPF(t *testing.T) {
 	require.Equal(t, []string{"destroy 1001"}, events)
 }
 
-// TestNSID asserts that events of another namespace come with its id.
+// TestNSID asserts that events of another namespace carry its id.
 func TestNSID(t *testing.T) {
 	t.Parallel()
 	const id = 7
@@ -528,7 +530,7 @@ func TestNSID(t *testing.T) {
 	require.Equal(t, []int{id, -1}, got)
 }
 
-// assignNSID makes id stand for the namespace there in the namespace here.
+// assignNSID assigns id to the namespace there within the namespace here.
 func assignNSID(t *testing.T, here, there *nstest.NS, id uint32) {
 	t.Helper()
 	conn, err := netlink.Dial(unix.NETLINK_ROUTE, here.Config())
@@ -546,8 +548,8 @@ func assignNSID(t *testing.T, here, there *nstest.NS, id uint32) {
 	require.NoError(t, err)
 }
 
-// TestSibling asserts that a sibling is in the namespace of its Conn, from
-// wherever it is asked for.
+// TestSibling asserts that a sibling is in the namespace of its Conn, wherever
+// Sibling is called.
 func TestSibling(t *testing.T) {
 	t.Parallel()
 	n, other := nstest.New(t), nstest.New(t)
@@ -572,8 +574,8 @@ func TestSibling(t *testing.T) {
 	other.Do(check)
 }
 
-// TestSiblingOfProcess asserts that a Conn in the process's own namespace, which
-// keeps no thread, has its siblings there too.
+// TestSiblingOfProcess asserts that a Conn in the process's own namespace,
+// which keeps no thread, has its siblings in that namespace.
 func TestSiblingOfProcess(t *testing.T) {
 	t.Parallel()
 	n := nstest.New(t)
@@ -599,8 +601,39 @@ func TestSiblingOfProcess(t *testing.T) {
 	})
 }
 
-// TestHomeEnds asserts that the thread of a Conn in another namespace ends with
-// it, and is never the one that stands for the process.
+// TestInNamespace asserts that a function runs in the Conn's namespace, wherever it
+// is called from, and that its error comes back.
+func TestInNamespace(t *testing.T) {
+	t.Parallel()
+	n, other := nstest.New(t), nstest.New(t)
+	for name, config := range map[string]*netlink.Config{"process": nil, "home": n.Config()} {
+		c, err := Dial(config)
+		require.NoError(t, err)
+		failure := errors.New("failure")
+		check := func() error {
+			require.ErrorIs(t, c.InNamespace(func() error {
+				s, err := open(nil, &netlink.Config{})
+				if err != nil {
+					return err
+				}
+				defer s.Close()
+				same, err := c.sameNamespace(s)
+				assert.NoError(t, err)
+				assert.True(t, same, name)
+				return failure
+			}), failure)
+			return nil
+		}
+		check()
+		n.Do(check)
+		other.Do(check)
+		require.NoError(t, c.Close())
+		require.ErrorIs(t, c.InNamespace(func() error { return nil }), ErrClosed)
+	}
+}
+
+// TestHomeEnds asserts that the thread of a Conn in another namespace ends when
+// the Conn is closed, and is never the main thread of the process.
 func TestHomeEnds(t *testing.T) {
 	t.Parallel()
 	n := nstest.New(t)
@@ -619,7 +652,7 @@ func TestHomeEnds(t *testing.T) {
 	}
 }
 
-// TestSiblingSettings asserts that a sibling takes over what was set.
+// TestSiblingSettings asserts that a sibling inherits the settings.
 func TestSiblingSettings(t *testing.T) {
 	t.Parallel()
 	c := dial(t, nstest.New(t))
@@ -656,8 +689,8 @@ func option(t *testing.T, c *Conn, name int) (value int) {
 	return value
 }
 
-// TestMaxBatch asserts that a full batch, of which all messages fail, tells so
-// for each of them.
+// TestMaxBatch asserts that if all messages of a full batch fail, each error is
+// reported.
 func TestMaxBatch(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -683,7 +716,7 @@ func TestMaxBatch(t *testing.T) {
 				require.Greater(t, messages, 50)
 			}
 
-			// With the text of the kernel, errors are longest.
+			// Errors are longest with the kernel's text.
 			var e Encoder
 			for i := range messages {
 				if e.Len() >= bytes {
@@ -706,7 +739,7 @@ func TestMaxBatch(t *testing.T) {
 	}
 }
 
-// TestCloseReceiver asserts that Close ends what waits for events.
+// TestCloseReceiver asserts that Close interrupts a waiting Receiver.
 func TestCloseReceiver(t *testing.T) {
 	t.Parallel()
 	c, err := Dial(nstest.New(t).Config())
@@ -739,8 +772,7 @@ func TestCloseReceiver(t *testing.T) {
 	}
 }
 
-// TestBufferSizes asserts that sizes of which the kernel would make another one
-// are refused.
+// TestBufferSizes asserts that sizes that the kernel would change are refused.
 func TestBufferSizes(t *testing.T) {
 	t.Parallel()
 	c := dial(t, nstest.New(t))
@@ -766,8 +798,8 @@ func TestBufferSizes(t *testing.T) {
 	}
 }
 
-// TestDeadlineReceiver asserts that a deadline ends what waits for events, and
-// that later ones are received.
+// TestDeadlineReceiver asserts that a deadline interrupts a waiting Receiver,
+// and that later events are received.
 func TestDeadlineReceiver(t *testing.T) {
 	t.Parallel()
 	n := nstest.New(t)
@@ -784,7 +816,8 @@ func TestDeadlineReceiver(t *testing.T) {
 	require.Equal(t, []string{"new 1000"}, events)
 }
 
-// TestBadNamespace asserts that Dial says what is wrong.
+// TestBadNamespace asserts that Dial returns an error for a bad namespace that
+// says what is wrong.
 func TestBadNamespace(t *testing.T) {
 	t.Parallel()
 	nstest.Require(t)

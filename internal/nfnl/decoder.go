@@ -8,17 +8,17 @@ import (
 	"net/netip"
 )
 
-// ErrMalformed is wrapped by the errors about bytes that are not what
-// nfnetlink's rules or the attribute's type allow.
+// ErrMalformed is wrapped by errors about bytes that break the rules of
+// nfnetlink or of the attribute's type.
 var ErrMalformed = errors.New("malformed message")
 
-// An AttributeError says in which attribute a message is malformed.
+// An AttributeError says which attribute of a message is malformed.
 type AttributeError struct {
-	// Name is the kernel's name of the attribute, or its number where the
-	// kernel's name is not known.
+	// Name is the kernel's name of the attribute, or its number if the name is
+	// not known.
 	Name string
-	// Err says what is wrong with it. It is an *AttributeError itself if the
-	// fault is in an attribute that is nested in this one.
+	// Err says what is wrong with it. It is an *AttributeError if the fault is
+	// in a nested attribute.
 	Err error
 }
 
@@ -38,15 +38,15 @@ func (e *AttributeError) Unwrap() error { return e.Err }
 //	}
 //	return d.Err(names)
 //
-// The methods that take a value check its length. After the first fault the loop
-// ends and Err returns the error, so that there is one place to look.
+// The methods that take a value check its length. The first fault ends the
+// loop, and [Decoder.Err] returns it. Callers check for errors only there.
 type Decoder struct {
 	typ uint16 // of the current attribute
 	err error
 }
 
-// Attributes returns an iterator over the attributes in b: their types, without
-// the flags, and their values, which are parts of b.
+// Attributes returns an iterator over the types and values of the attributes in
+// b. The types are without flags. The values are slices of b.
 func (d *Decoder) Attributes(b []byte) iter.Seq2[uint16, []byte] {
 	return func(yield func(uint16, []byte) bool) {
 		for len(b) >= attrHeaderLen {
@@ -59,7 +59,7 @@ func (d *Decoder) Attributes(b []byte) iter.Seq2[uint16, []byte] {
 			if !yield(d.typ, b[attrHeaderLen:n:n]) || d.err != nil {
 				return
 			}
-			// The padding of the last attribute may be missing.
+			// The last attribute may come without padding.
 			b = b[min(align(n), len(b)):]
 		}
 		if len(b) > 0 {
@@ -68,20 +68,20 @@ func (d *Decoder) Attributes(b []byte) iter.Seq2[uint16, []byte] {
 	}
 }
 
-// Holds reports whether there is an attribute of the given type with a value of
-// n bytes at the given place in b, and no flags. It is for a quick way through
-// attributes that the kernel always lays out alike; b must be long enough.
+// Holds reports whether an attribute with the given type, no flags and a value
+// of n bytes starts at offset at of b. It is a fast path for attributes that
+// the kernel always lays out the same way. It panics if b is too short.
 func Holds(b []byte, at int, typ, n uint16) bool {
 	return binary.NativeEndian.Uint16(b[at:]) == attrHeaderLen+n && binary.NativeEndian.Uint16(b[at+2:]) == typ
 }
 
-// Uint16 returns the first two bytes of v, which are in network byte order.
+// Uint16 returns the big-endian value of the first two bytes of v.
 func Uint16(v []byte) uint16 { return binary.BigEndian.Uint16(v) }
 
-// Uint32 returns the first four bytes of v, which are in network byte order.
+// Uint32 returns the big-endian value of the first four bytes of v.
 func Uint32(v []byte) uint32 { return binary.BigEndian.Uint32(v) }
 
-// Uint64 returns the first eight bytes of v, which are in network byte order.
+// Uint64 returns the big-endian value of the first eight bytes of v.
 func Uint64(v []byte) uint64 { return binary.BigEndian.Uint64(v) }
 
 func (d *Decoder) badLength(n, left int) {
@@ -94,7 +94,7 @@ func (d *Decoder) badRest(n int) {
 	d.Fail(fmt.Errorf("%w: %d bytes after the last attribute", ErrMalformed, n))
 }
 
-// Uint8 returns the value of an attribute of one byte.
+// Uint8 returns the value of a one-byte attribute.
 func (d *Decoder) Uint8(v []byte) uint8 {
 	if len(v) != 1 {
 		d.wrongLength(v, 1)
@@ -103,7 +103,7 @@ func (d *Decoder) Uint8(v []byte) uint8 {
 	return v[0]
 }
 
-// Uint16 returns the value of an attribute of two bytes, in network byte order.
+// Uint16 returns the value of a two-byte attribute in network byte order.
 func (d *Decoder) Uint16(v []byte) uint16 {
 	if len(v) != 2 {
 		d.wrongLength(v, 2)
@@ -112,7 +112,7 @@ func (d *Decoder) Uint16(v []byte) uint16 {
 	return Uint16(v)
 }
 
-// Uint32 returns the value of an attribute of four bytes, in network byte order.
+// Uint32 returns the value of a four-byte attribute in network byte order.
 func (d *Decoder) Uint32(v []byte) uint32 {
 	if len(v) != 4 {
 		d.wrongLength(v, 4)
@@ -121,8 +121,7 @@ func (d *Decoder) Uint32(v []byte) uint32 {
 	return Uint32(v)
 }
 
-// Uint64 returns the value of an attribute of eight bytes, in network byte
-// order.
+// Uint64 returns the value of an eight-byte attribute in network byte order.
 func (d *Decoder) Uint64(v []byte) uint64 {
 	if len(v) != 8 {
 		d.wrongLength(v, 8)
@@ -131,7 +130,7 @@ func (d *Decoder) Uint64(v []byte) uint64 {
 	return Uint64(v)
 }
 
-// Addr4 returns the value of an attribute that holds an IPv4 address.
+// Addr4 returns the value of an IPv4 address attribute.
 func (d *Decoder) Addr4(v []byte) netip.Addr {
 	if len(v) != 4 {
 		d.wrongLength(v, 4)
@@ -140,7 +139,7 @@ func (d *Decoder) Addr4(v []byte) netip.Addr {
 	return netip.AddrFrom4([4]byte(v))
 }
 
-// Addr6 returns the value of an attribute that holds an IPv6 address.
+// Addr6 returns the value of an IPv6 address attribute.
 func (d *Decoder) Addr6(v []byte) netip.Addr {
 	if len(v) != 16 {
 		d.wrongLength(v, 16)
@@ -149,8 +148,8 @@ func (d *Decoder) Addr6(v []byte) netip.Addr {
 	return netip.AddrFrom16([16]byte(v))
 }
 
-// TrimNUL returns the value of an attribute that holds a string, without the NUL
-// byte at its end if there is one.
+// TrimNUL returns the value of a string attribute without its final NUL byte,
+// if it has one.
 func TrimNUL(v []byte) []byte {
 	if n := len(v); n > 0 && v[n-1] == 0 {
 		return v[:n-1]
@@ -162,15 +161,15 @@ func (d *Decoder) wrongLength(v []byte, want int) {
 	d.Fail(fmt.Errorf("%w: %d bytes, want %d", ErrMalformed, len(v), want))
 }
 
-// Fail makes err the error of the current attribute, if it is not nil and the
-// first. It is for attributes that hold attributes.
+// Fail records err as the error of the current attribute. It does nothing if
+// err is nil or an error was recorded before. It is for nested attributes.
 func (d *Decoder) Fail(err error) {
 	if d.err == nil {
 		d.err = err
 	}
 }
 
-// Err returns the first error, as an [*AttributeError], or nil. The names are
+// Err returns the first error as an [*AttributeError], or nil. The names are
 // the kernel's, indexed by attribute type.
 func (d *Decoder) Err(names []string) error {
 	if d.err == nil {

@@ -11,14 +11,14 @@ import (
 	"github.com/ti-mo/conntrack/netfilter"
 )
 
-// attr returns an attribute without padding at its end.
+// attr returns an attribute without final padding.
 func attr(typ uint16, value ...byte) []byte {
 	b := binary.NativeEndian.AppendUint16(nil, uint16(len(value)+attrHeaderLen))
 	b = binary.NativeEndian.AppendUint16(b, typ)
 	return append(b, value...)
 }
 
-// header returns an attribute's header alone.
+// header returns only the header of an attribute.
 func header(n, typ uint16) []byte {
 	b := binary.NativeEndian.AppendUint16(nil, n)
 	return binary.NativeEndian.AppendUint16(b, typ)
@@ -132,8 +132,8 @@ func TestDecoderValues(t *testing.T) {
 	}
 }
 
-// TestDecoderFirstFault asserts that the loop ends with the first fault, and
-// that later ones do not hide it.
+// TestDecoderFirstFault asserts that the loop ends at the first fault, and that
+// later faults do not replace it.
 func TestDecoderFirstFault(t *testing.T) {
 	t.Parallel()
 	var d Decoder
@@ -149,7 +149,7 @@ func TestDecoderFirstFault(t *testing.T) {
 	require.EqualError(t, d.Err(testNames), "THIRD: malformed message: 4 bytes, want 1")
 }
 
-// TestDecoderPath asserts that an error names the attributes around it.
+// TestDecoderPath asserts that an error names the enclosing attributes.
 func TestDecoderPath(t *testing.T) {
 	t.Parallel()
 	inner := func(b []byte) error {

@@ -1,12 +1,10 @@
-// Package nfnl speaks nfnetlink, the part of netlink through which Linux
-// shows its packet filter to user space: the socket, the message header, and
-// the attributes. What the messages mean is left to packages above it, such as
-// conntrack.
+// Package nfnl speaks nfnetlink, the netlink protocol of Linux's packet filter.
+// It knows the socket, the message header and the attributes. Packages above
+// it, such as conntrack, know what the messages mean.
 //
-// An [Encoder] appends messages to one buffer, a [Conn] sends them and passes
-// the replies on out of another, and a [Decoder] reads their attributes in
-// place. None of the three allocates once its buffers have grown.
+// An [Encoder] appends messages to a buffer. A [Conn] sends them and passes on
+// the replies. A [Decoder] reads the attributes of a reply in place. None of
+// the three allocates once its buffers have grown.
 //
-// The kernel's side is described in linux/netfilter/nfnetlink.h and
-// linux/netlink.h.
+// The protocol is defined by linux/netfilter/nfnetlink.h and linux/netlink.h.
 package nfnl

@@ -11,7 +11,7 @@ import (
 	"github.com/mdlayher/netlink"
 )
 
-// Attribute types carry two flags in their upper bits (linux/netlink.h).
+// The upper bits of an attribute type are flags (linux/netlink.h).
 const (
 	attrNested   = 0x8000 // NLA_F_NESTED
 	attrTypeMask = 0x3fff // NLA_TYPE_MASK
@@ -19,26 +19,25 @@ const (
 
 const attrHeaderLen = 4 // NLA_HDRLEN
 
-// align rounds n up to the boundary of messages and attributes (NLMSG_ALIGN,
+// align rounds n up to the alignment of messages and attributes (NLMSG_ALIGN,
 // NLA_ALIGN).
 func align(n int) int { return (n + 3) &^ 3 }
 
-// An Encoder holds the messages of a request as they go over the wire. Message
-// begins a message, the other methods append an attribute to it. It may be
-// used again after Reset, and then does not allocate once its buffer has
-// grown. Its zero value is empty and ready.
+// An Encoder builds the messages of a request. [Encoder.Message] starts a
+// message; the other methods append attributes to it. The zero value is ready
+// to use. After [Encoder.Reset] it reuses its buffer, so it stops allocating
+// once the buffer has grown.
 //
-// Integers are written in network byte order, as all of nfnetlink's attributes
-// want them but those that NativeUint32 is for.
+// Integers are written in network byte order, except by [Encoder.NativeUint32].
 type Encoder struct {
 	buf    []byte
 	start  int // of the current message
-	before int // start of the message before it
+	before int // start of the previous message
 	count  int // of messages
 	err    error
 }
 
-// Reset empties e and keeps its buffer.
+// Reset empties e but keeps its buffer.
 func (e *Encoder) Reset() { *e = Encoder{buf: e.buf[:0]} }
 
 // Count returns the number of messages in e.
@@ -47,22 +46,22 @@ func (e *Encoder) Count() int { return e.count }
 // Len returns the number of bytes in e.
 func (e *Encoder) Len() int { return len(e.buf) }
 
-// Message begins a message. Its sequence number is given to it when it is sent.
+// Message starts a message. Its sequence number is set when it is sent.
 func (e *Encoder) Message(h Header) {
 	e.finish()
 	e.before, e.start = e.start, len(e.buf)
 	e.count++
 
 	b := e.extend(nlmsgHeaderLen + nfgenmsgLen)
-	clear(b) // nlmsg_len is known in finish, nlmsg_seq in seal; nlmsg_pid is 0
+	clear(b) // nlmsg_len is set in finish, nlmsg_seq in seal; nlmsg_pid is 0
 	binary.NativeEndian.PutUint16(b[4:], uint16(h.SubsystemID)<<8|uint16(h.MessageType))
 	binary.NativeEndian.PutUint16(b[6:], uint16(h.Flags|netlink.Request))
 	b[16], b[17] = byte(h.Family), h.Version
 	binary.BigEndian.PutUint16(b[18:], h.ResourceID)
 }
 
-// Cancel takes the current message back, with its error. It may not be called
-// again before the next Message.
+// Cancel removes the current message and its error. It must not be called again
+// before the next Message.
 func (e *Encoder) Cancel() {
 	e.buf = e.buf[:e.start]
 	e.start = e.before
@@ -122,36 +121,36 @@ func (e *Encoder) Uint8(typ uint16, v uint8) {
 	binary.BigEndian.PutUint32(b[4:], uint32(v)<<24)
 }
 
-// Uint16 appends an attribute of two bytes, in network byte order.
+// Uint16 appends a two-byte attribute in network byte order.
 func (e *Encoder) Uint16(typ uint16, v uint16) {
 	b := e.extend(8)
 	attrHeader(b, typ, 2)
 	binary.BigEndian.PutUint32(b[4:], uint32(v)<<16)
 }
 
-// Uint32 appends an attribute of four bytes, in network byte order.
+// Uint32 appends a four-byte attribute in network byte order.
 func (e *Encoder) Uint32(typ uint16, v uint32) {
 	b := e.extend(8)
 	attrHeader(b, typ, 4)
 	binary.BigEndian.PutUint32(b[4:], v)
 }
 
-// NativeUint32 appends an attribute of four bytes, in the machine's byte order.
+// NativeUint32 appends a four-byte attribute in native byte order.
 func (e *Encoder) NativeUint32(typ uint16, v uint32) {
 	b := e.extend(8)
 	attrHeader(b, typ, 4)
 	binary.NativeEndian.PutUint32(b[4:], v)
 }
 
-// Uint64 appends an attribute of eight bytes, in network byte order.
+// Uint64 appends an eight-byte attribute in network byte order.
 func (e *Encoder) Uint64(typ uint16, v uint64) {
 	b := e.extend(12)
 	attrHeader(b, typ, 8)
 	binary.BigEndian.PutUint64(b[4:], v)
 }
 
-// Addr appends an attribute that holds an address: of the type v4 or v6, after
-// its family.
+// Addr appends an address attribute, of type v4 or v6 depending on the family
+// of addr.
 func (e *Encoder) Addr(v4, v6 uint16, addr netip.Addr) {
 	if addr.Is4() {
 		b := e.extend(8)
@@ -164,13 +163,14 @@ func (e *Encoder) Addr(v4, v6 uint16, addr netip.Addr) {
 	*(*[16]byte)(b[4:]) = addr.As16()
 }
 
-// Bytes appends an attribute that holds a copy of v.
+// Bytes appends an attribute with a copy of v.
 func (e *Encoder) Bytes(typ uint16, v []byte) {
 	copy(e.variable(typ, len(v)), v)
 }
 
-// String appends an attribute that holds s and the NUL byte without which the
-// kernel refuses strings (NLA_NUL_STRING). It would take one within s for the end.
+// String appends an attribute with s and a final NUL byte, which the kernel
+// requires (NLA_NUL_STRING). The kernel would end the string at a NUL byte
+// within s.
 func (e *Encoder) String(typ uint16, s string) {
 	if strings.IndexByte(s, 0) >= 0 {
 		e.fail(fmt.Errorf("attribute %d: there is a NUL byte in %q", typ, s))
@@ -179,15 +179,15 @@ func (e *Encoder) String(typ uint16, s string) {
 	clear(v[copy(v, s):])
 }
 
-// Nest begins an attribute that holds attributes: those appended until End is
-// called with the value returned here.
+// Nest starts an attribute that contains attributes: those appended before
+// [Encoder.End] is called with the returned mark.
 func (e *Encoder) Nest(typ uint16) (mark int) {
 	mark = len(e.buf)
 	attrHeader(e.extend(attrHeaderLen), typ|attrNested, 0)
 	return mark
 }
 
-// End ends the attribute that Nest began.
+// End ends the attribute that [Encoder.Nest] started.
 func (e *Encoder) End(mark int) {
 	n := len(e.buf) - mark
 	if n > math.MaxUint16 {
@@ -196,8 +196,8 @@ func (e *Encoder) End(mark int) {
 	binary.NativeEndian.PutUint16(e.buf[mark:], uint16(n))
 }
 
-// seal makes the messages ready to be sent, numbered from seq on. If ackLast is
-// set, the kernel is asked to acknowledge the last one.
+// seal prepares the messages for sending and numbers them from seq on. If
+// ackLast is set, it asks the kernel to acknowledge the last one.
 func (e *Encoder) seal(seq uint32, ackLast bool) error {
 	if e.err != nil {
 		return e.err

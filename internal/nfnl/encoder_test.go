@@ -14,7 +14,7 @@ import (
 
 var littleEndian = binary.NativeEndian.Uint16([]byte{1, 0}) == 1
 
-// TestEncoderBytes pins what goes over the wire on machines of both byte orders.
+// TestEncoderBytes asserts the encoded bytes, on machines of either byte order.
 func TestEncoderBytes(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -157,8 +157,7 @@ func TestEncoderSeal(t *testing.T) {
 	require.Empty(t, rest)
 }
 
-// TestEncoderCancel asserts that a message that was taken back leaves nothing
-// behind.
+// TestEncoderCancel asserts that a cancelled message leaves no trace.
 func TestEncoderCancel(t *testing.T) {
 	t.Parallel()
 	spoiled := func(e *Encoder) {
@@ -196,8 +195,8 @@ func TestEncoderCancel(t *testing.T) {
 	require.Error(t, e.seal(1, true), "nothing is left")
 }
 
-// TestEncoderTooLong asserts that what an attribute's length cannot express is
-// an error, and that the next request is not affected.
+// TestEncoderTooLong asserts that a value too long for an attribute is an
+// error, and that the next request is not affected.
 func TestEncoderTooLong(t *testing.T) {
 	t.Parallel()
 	const most = 65535 - 4

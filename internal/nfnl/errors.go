@@ -10,33 +10,34 @@ import (
 )
 
 var (
-	// ErrDumpInterrupted says that the kernel marked a dump as inconsistent
-	// (NLM_F_DUMP_INTR): the table changed underneath it in a way that may have
-	// left entries out, or shown them twice.
+	// ErrDumpInterrupted means that the kernel marked a dump as inconsistent
+	// (NLM_F_DUMP_INTR). The table changed during the dump, so entries may be
+	// missing or appear twice.
 	ErrDumpInterrupted = errors.New("the kernel marked the dump as inconsistent, entries may be missing or doubled")
 
-	// ErrTruncated says that a message was longer than the buffer for it and is
-	// lost. The buffer has been enlarged for the next.
+	// ErrTruncated means that a message was longer than the receive buffer and
+	// is lost. The buffer has been enlarged for the next one.
 	ErrTruncated = errors.New("message longer than the receive buffer, the rest of it is lost")
 
-	// ErrOverrun says that the kernel dropped events, since the socket's receive
-	// buffer was full. On Linux it wraps unix.ENOBUFS.
+	// ErrOverrun means that the kernel dropped events because the socket's
+	// receive buffer was full. On Linux it wraps unix.ENOBUFS.
 	ErrOverrun = fmt.Errorf("the kernel dropped events, the receive buffer was full: %w", errNoBufferSpace)
 
-	// ErrNoReply says that the kernel's answer to a request is lost, mostly since
-	// the socket's receive buffer was full. What was asked for may have happened.
-	// On Linux it wraps unix.ENOBUFS.
+	// ErrNoReply means that the kernel's answer to a request is lost, usually
+	// because the socket's receive buffer was full. The request may have
+	// succeeded. On Linux it wraps unix.ENOBUFS.
 	ErrNoReply = fmt.Errorf("the kernel's answer is lost: %w", errNoBufferSpace)
 
-	// ErrNoSpace is what the kernel answers where an entry has no room for what is
-	// to be put into it: unix.ENOSPC on Linux.
+	// ErrNoSpace means that an entry has no room for what the request adds to
+	// it. It is unix.ENOSPC on Linux.
 	ErrNoSpace error = errNoSpace
 
-	// ErrClosed says that the Conn was closed. It satisfies errors.Is(err,
+	// ErrClosed means that the Conn was closed. It satisfies errors.Is(err,
 	// fs.ErrClosed) and, on Linux, errors.Is(err, unix.EBADF).
 	ErrClosed = fmt.Errorf("%w: %w", fs.ErrClosed, errBadFile)
 
-	// ErrNotFound, ErrBusy and ErrNoMemory are unix.ENOENT, EBUSY and ENOMEM.
+	// ErrNotFound, ErrBusy and ErrNoMemory are unix.ENOENT, EBUSY and ENOMEM on
+	// Linux.
 	ErrNotFound error = errNotFound
 	ErrBusy     error = errBusy
 	ErrNoMemory error = errNoMemory
@@ -51,8 +52,8 @@ const (
 	extAckOffset  = 2 // NLMSGERR_ATTR_OFFS
 )
 
-// errorResult returns what an NLMSG_ERROR message (struct nlmsgerr) says: nil if
-// it is an acknowledgement, else a *netlink.OpError.
+// errorResult returns the error in an NLMSG_ERROR message (struct nlmsgerr):
+// nil for an acknowledgement, otherwise a *netlink.OpError.
 func errorResult(m rawMessage) error {
 	body := m.body()
 	if len(body) < 4 {
@@ -61,8 +62,8 @@ func errorResult(m rawMessage) error {
 	return kernelError(m, refusedMessageLen(m.flags(), body[4:]))
 }
 
-// doneResult returns what an NLMSG_DONE message says: nil or the error that ended
-// the dump.
+// doneResult returns the result in an NLMSG_DONE message: nil, or the error
+// that ended the dump.
 func doneResult(m rawMessage) error {
 	if len(m.body()) < 4 {
 		return nil
@@ -70,8 +71,8 @@ func doneResult(m rawMessage) error {
 	return kernelError(m, 0)
 }
 
-// refusedMessageLen returns how much of the refused message stands at the
-// beginning of b.
+// refusedMessageLen returns how many bytes of b are a copy of the refused
+// message.
 func refusedMessageLen(flags netlink.HeaderFlags, b []byte) int {
 	if flags&netlink.Capped != 0 || len(b) < 4 {
 		return nlmsgHeaderLen
@@ -79,8 +80,8 @@ func refusedMessageLen(flags netlink.HeaderFlags, b []byte) int {
 	return align(int(binary.NativeEndian.Uint32(b)))
 }
 
-// kernelError returns the error that m's body begins with. The extended
-// acknowledgement stands skip bytes behind it, if there is one.
+// kernelError returns the error at the start of m's body. The extended
+// acknowledgement, if there is one, follows skip bytes after it.
 func kernelError(m rawMessage, skip int) error {
 	body := m.body()
 	code := int32(binary.NativeEndian.Uint32(body))
@@ -96,7 +97,7 @@ func kernelError(m rawMessage, skip int) error {
 }
 
 // extendedAck returns the text and the offset of an extended acknowledgement.
-// The kernel's error stands without them too: what is wrong here is left out.
+// It ignores faults in b: the kernel's error is valid without it.
 func extendedAck(b []byte) (text string, offset int) {
 	var d Decoder
 	for typ, v := range d.Attributes(b) {

@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// goldenMessages returns the messages of the parent's testdata.
+// goldenMessages returns the messages in testdata at the top of the module.
 func goldenMessages(tb testing.TB) (messages [][]byte) {
 	tb.Helper()
 	files, err := filepath.Glob("../../testdata/*/*.json")
@@ -34,8 +34,8 @@ func goldenMessages(tb testing.TB) (messages [][]byte) {
 	return messages
 }
 
-// FuzzDecoder asserts that attributes are parts of the message and no more of
-// it, and that they are the same after they were encoded.
+// FuzzDecoder asserts that attributes lie within the message, and that they are
+// the same after they were encoded again.
 func FuzzDecoder(f *testing.F) {
 	for _, m := range goldenMessages(f) {
 		f.Add(m[nlmsgHeaderLen+nfgenmsgLen:])
@@ -76,8 +76,8 @@ func FuzzDecoder(f *testing.F) {
 	})
 }
 
-// FuzzReplies asserts that whatever stands in a datagram, an exchange and a
-// Receiver pass on no more than it, and say what is wrong with it.
+// FuzzReplies asserts that for any datagram, an exchange and a Receiver pass on
+// only bytes within it, and return a known error.
 func FuzzReplies(f *testing.F) {
 	for _, m := range goldenMessages(f) {
 		f.Add(m, uint8(0))
@@ -87,7 +87,7 @@ func FuzzReplies(f *testing.F) {
 	f.Add(result(0, netlink.AcknowledgeTLVs, unix.EINVAL, slices.Concat(reply(0, 0, 1), attr(extAckMessage, 'a'))...), uint8(0))
 	f.Add(result(0, netlink.AcknowledgeTLVs|netlink.Capped, unix.EINVAL, slices.Concat(make([]byte, 16), attr(extAckOffset, 1, 2, 3, 4))...), uint8(0))
 	f.Fuzz(func(t *testing.T, b []byte, count uint8) {
-		// Bytes behind the datagram are not to be seen.
+		// Bytes after the datagram must not be read.
 		b = append(b, 0xff)[:len(b):len(b)]
 		left := len(b)
 		seen := func(m Message) error {
@@ -116,7 +116,7 @@ func FuzzReplies(f *testing.F) {
 	})
 }
 
-// requireKnown requires that err is one that callers can tell from others.
+// requireKnown asserts that err is one that callers can identify.
 func requireKnown(t *testing.T, err error) {
 	t.Helper()
 	if err == nil {

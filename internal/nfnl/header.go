@@ -8,24 +8,25 @@ import (
 	"github.com/ti-mo/conntrack/netfilter"
 )
 
-// A SubsystemID names the part of the packet filter that a message is for. It is the
-// upper byte of the netlink message type.
+// A SubsystemID identifies the part of the packet filter that a message belongs
+// to. It is the upper byte of the netlink message type.
 type SubsystemID uint8
 
-// The subsystems of linux/netfilter/nfnetlink.h that this module speaks to.
+// The subsystems that this module uses (linux/netfilter/nfnetlink.h).
 const (
-	NFSubsysCTNetlink        SubsystemID = 1 // NFNL_SUBSYS_CTNETLINK
-	NFSubsysCTNetlinkExp     SubsystemID = 2 // NFNL_SUBSYS_CTNETLINK_EXP
-	NFSubsysCTNetlinkTimeout SubsystemID = 8 // NFNL_SUBSYS_CTNETLINK_TIMEOUT
+	NFSubsysCTNetlink        SubsystemID = 1  // NFNL_SUBSYS_CTNETLINK
+	NFSubsysCTNetlinkExp     SubsystemID = 2  // NFNL_SUBSYS_CTNETLINK_EXP
+	NFSubsysCTNetlinkTimeout SubsystemID = 8  // NFNL_SUBSYS_CTNETLINK_TIMEOUT
+	NFSubsysHook             SubsystemID = 12 // NFNL_SUBSYS_HOOK
 )
 
-// A MessageType is the operation or the entity that a message is about, within
-// its subsystem. It is the lower byte of the netlink message type.
+// A MessageType identifies the operation or the entity of a message within its
+// subsystem. It is the lower byte of the netlink message type.
 type MessageType uint8
 
-// A Header is what an nfnetlink message starts with: the type and the flags of
-// the netlink header (struct nlmsghdr), and the nfnetlink header that follows
-// it (struct nfgenmsg).
+// A Header is the start of an nfnetlink message: the type and the flags of the
+// netlink header (struct nlmsghdr), and the nfnetlink header after it (struct
+// nfgenmsg).
 type Header struct {
 	Flags       netlink.HeaderFlags
 	SubsystemID SubsystemID
@@ -46,8 +47,8 @@ const (
 	nfgenmsgLen    = 4  // sizeof(struct nfgenmsg)
 )
 
-// SubsystemOffset returns where in a netlink message the SubsystemID stands: in
-// the upper byte of nlmsg_type, which is in native byte order.
+// SubsystemOffset returns the offset of the SubsystemID in a netlink message.
+// It is the upper byte of nlmsg_type, which is in native byte order.
 func SubsystemOffset() uint32 {
 	const nlmsgType = 4
 	if binary.NativeEndian.Uint16([]byte{0, 1}) == 0x100 {
@@ -57,7 +58,7 @@ func SubsystemOffset() uint32 {
 }
 
 // DecodeMessage returns the header of m and the bytes of its attributes, which
-// are m's own.
+// are not copied.
 func DecodeMessage(m netlink.Message) (Header, []byte, error) {
 	if len(m.Data) < nfgenmsgLen {
 		return Header{}, nil, fmt.Errorf("%w: %d bytes after the netlink header, the nfnetlink header has %d",

@@ -19,15 +19,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A hostile is the other end of a Conn that is connected to the test instead of
-// the kernel. Sequence numbers begin with 1, so a test can send its replies
-// before the request.
+// A hostile is the peer of a Conn that is connected to the test instead of the
+// kernel. Sequence numbers start at 1, so a test can send replies before the
+// request.
 type hostile struct {
 	t testing.TB
 	*os.File
 }
 
-// dialHostile returns a Conn and what plays the kernel to it.
+// dialHostile returns a Conn and the peer that plays the kernel.
 func dialHostile(t testing.TB) (*Conn, hostile) {
 	t.Helper()
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
@@ -41,7 +41,7 @@ func dialHostile(t testing.TB) (*Conn, hostile) {
 	return c, hostile{t, theirs}
 }
 
-// A socket is what netlink.NewConn wants; that much of it as a Conn uses.
+// A socket implements what netlink.NewConn needs, as far as a Conn uses it.
 type socket struct{ *os.File }
 
 func (socket) Send(netlink.Message) error                     { panic("unused") }
@@ -78,12 +78,13 @@ func nlmsg(typ netlink.HeaderType, flags netlink.HeaderFlags, seq uint32, body .
 	return append(b, make([]byte, align(len(b))-len(b))...)
 }
 
-// reply returns a message with n as its one attribute.
+// reply returns a message whose only attribute is n.
 func reply(seq uint32, flags netlink.HeaderFlags, n byte) []byte {
 	return nlmsg(0x100, flags, seq, append([]byte{2, 0, 0, 0}, attr(1, n)...)...)
 }
 
-// result returns an acknowledgement, or the error code, with what follows it.
+// result returns an acknowledgement or an error with the given code, followed
+// by rest.
 func result(seq uint32, flags netlink.HeaderFlags, code unix.Errno, rest ...byte) []byte {
 	body := binary.NativeEndian.AppendUint32(nil, uint32(-int32(code)))
 	return nlmsg(netlink.Error, flags, seq, append(body, rest...)...)
@@ -99,7 +100,7 @@ func done(seq uint32, flags netlink.HeaderFlags, code unix.Errno) []byte {
 	return nlmsg(netlink.Done, flags|netlink.Multi, seq, binary.NativeEndian.AppendUint32(nil, uint32(-int32(code)))...)
 }
 
-// request returns n messages with these flags.
+// request returns n messages with the given flags.
 func request(flags netlink.HeaderFlags, n int) *Encoder {
 	e := new(Encoder)
 	for range n {
@@ -108,11 +109,10 @@ func request(flags netlink.HeaderFlags, n int) *Encoder {
 	return e
 }
 
-// requireUsable requires that c carries out a request as if nothing had
-// happened.
+// requireUsable asserts that c still carries out requests.
 func requireUsable(t *testing.T, c *Conn, h hostile) {
 	t.Helper()
-	next := max(c.seq+1, 1) // 0 is left out
+	next := max(c.seq+1, 1) // 0 is skipped
 	h.send(reply(next, 0, 42), ack(next))
 	var got []byte
 	require.NoError(t, c.Do(request(netlink.Acknowledge, 1), func(m Message) error {
@@ -138,9 +138,9 @@ func TestReplies(t *testing.T) {
 		name      string
 		flags     netlink.HeaderFlags
 		datagrams [][]byte
-		want      []byte // the attributes of the replies
+		want      []byte // attributes of the replies
 		err       error
-		text      string // of the error
+		text      string // text of the error
 	}{
 		{name: "acknowledged", flags: acked, datagrams: [][]byte{ack(1)}},
 		{name: "acknowledgement without body", flags: acked, datagrams: [][]byte{result(1, 0, 0)}},
@@ -254,8 +254,8 @@ func TestReplies(t *testing.T) {
 	}
 }
 
-// TestNoFunction asserts that replies may be of no interest, but not their
-// errors.
+// TestNoFunction asserts that with a nil function, replies are ignored but
+// errors are returned.
 func TestNoFunction(t *testing.T) {
 	t.Parallel()
 	c, h := dialHostile(t)
@@ -264,8 +264,8 @@ func TestNoFunction(t *testing.T) {
 	require.ErrorIs(t, c.Do(request(netlink.Acknowledge, 1), nil), unix.EBUSY)
 }
 
-// TestFunctionFails asserts that what of a reply is left is not taken for the
-// next one.
+// TestFunctionFails asserts that the unread rest of a reply is not mistaken for
+// the next reply.
 func TestFunctionFails(t *testing.T) {
 	t.Parallel()
 	c, h := dialHostile(t)
@@ -285,7 +285,7 @@ func TestTooLongForBuffer(t *testing.T) {
 	c, h := dialHostile(t)
 	const size = replyBufferSize + 1
 	long := nlmsg(0x100, netlink.Multi, 1, make([]byte, size-nlmsgHeaderLen)...)
-	h.send(long, done(1, 0, 0)) // which is skipped by the next dump
+	h.send(long, done(1, 0, 0)) // skipped by the next dump
 	require.ErrorIs(t, c.Do(request(netlink.Dump, 1), nil), ErrTruncated)
 
 	long = nlmsg(0x100, netlink.Multi, 2, make([]byte, size-nlmsgHeaderLen)...)
@@ -311,8 +311,9 @@ func TestDeadline(t *testing.T) {
 	requireUsable(t, c, h)
 }
 
-// TestNoReply asserts that a request whose answer is lost, which the kernel would
-// have given before it returned from the system call, does not block.
+// TestNoReply asserts that a request does not block if its answer is lost. The
+// kernel sends the answer before the system call returns, so none can come
+// later.
 func TestNoReply(t *testing.T) {
 	t.Parallel()
 	c, h := dialHostile(t)
@@ -320,7 +321,7 @@ func TestNoReply(t *testing.T) {
 	require.ErrorIs(t, err, ErrNoReply)
 	require.ErrorIs(t, err, unix.ENOBUFS)
 	h.receive()
-	h.send(reply(2, netlink.Multi, 8)) // and nothing more of the dump
+	h.send(reply(2, netlink.Multi, 8)) // but the rest of the dump is missing
 	require.ErrorIs(t, c.Do(request(netlink.Dump, 1), nil), ErrNoReply)
 	h.receive()
 	h.send(refusal(4, unix.EEXIST))
@@ -335,8 +336,9 @@ func TestNoReply(t *testing.T) {
 	requireUsable(t, c, h)
 }
 
-// TestDenied asserts that the refusal of the first message for lack of privilege,
-// after which the kernel does not look at the others, is that of all.
+// TestDenied asserts that if the first message is refused for lack of
+// privilege, that error is reported for all messages. The kernel does not look
+// at the others.
 func TestDenied(t *testing.T) {
 	t.Parallel()
 	c, h := dialHostile(t)
@@ -451,8 +453,8 @@ func TestBatch(t *testing.T) {
 	}
 }
 
-// TestDoReplies asserts that each answer comes with the index of its request, and that
-// what the kernel refused is told, in whatever order.
+// TestDoReplies asserts that each answer and each error comes with the index of
+// its request, in any order.
 func TestDoReplies(t *testing.T) {
 	t.Parallel()
 	c, h := dialHostile(t)
@@ -473,7 +475,7 @@ func TestDoReplies(t *testing.T) {
 	require.ErrorIs(t, c.DoReplies(request(0, 2), func(int, Message) error { return stop }, nil), stop)
 }
 
-// TestLast asserts which reply is the last one of its datagram.
+// TestLast asserts which replies are the last of their datagram.
 func TestLast(t *testing.T) {
 	t.Parallel()
 	c, h := dialHostile(t)
@@ -487,8 +489,8 @@ func TestLast(t *testing.T) {
 	require.Equal(t, []bool{false, true, true, false}, last)
 }
 
-// TestSequenceWrap asserts that sequence numbers begin anew where they would
-// pass 2^32, and never are 0, which is that of events.
+// TestSequenceWrap asserts that sequence numbers start over before they exceed
+// 32 bits, and are never 0, which is the number of events.
 func TestSequenceWrap(t *testing.T) {
 	t.Parallel()
 	for before := range uint32(6) {
@@ -507,8 +509,8 @@ func TestSequenceWrap(t *testing.T) {
 	}
 }
 
-// TestReceiverFaults asserts that a Receiver passes what it cannot use as an
-// error, and goes on.
+// TestReceiverFaults asserts that a Receiver passes unusable messages as errors
+// and continues.
 func TestReceiverFaults(t *testing.T) {
 	t.Parallel()
 	c, h := dialHostile(t)
@@ -540,8 +542,8 @@ func TestReceiverFaults(t *testing.T) {
 	require.ErrorIs(t, faults[3], ErrMalformed)
 }
 
-// TestReceiverGrows asserts that an event that did not fit into its buffer does the
-// next time.
+// TestReceiverGrows asserts that an event too long for the buffer fits the next
+// time.
 func TestReceiverGrows(t *testing.T) {
 	t.Parallel()
 	c, h := dialHostile(t)
@@ -591,8 +593,8 @@ func TestReceiverEnds(t *testing.T) {
 	require.ErrorIs(t, <-ended, fs.ErrClosed)
 }
 
-// TestAcknowledgementForAnswer asserts that a request for an answer does not end
-// well without one.
+// TestAcknowledgementForAnswer asserts that an acknowledgement instead of an
+// answer is an error.
 func TestAcknowledgementForAnswer(t *testing.T) {
 	t.Parallel()
 	c, h := dialHostile(t)

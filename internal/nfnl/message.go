@@ -12,30 +12,30 @@ import (
 type Message struct {
 	Header
 
-	// Sequence is the sequence number of the request that this answers, 0 for
-	// most events.
+	// Sequence is the sequence number of the request that this answers. It is 0
+	// for most events.
 	Sequence uint32
 
-	// PortID is the netlink address of the socket whose request this answers, or
-	// whose request caused this event; 0 for events that no request caused
-	// (nlmsg_pid).
+	// PortID is the netlink address (nlmsg_pid) of the socket whose request
+	// this answers, or whose request caused this event. It is 0 for events that
+	// no request caused.
 	PortID uint32
 
-	// NSID is the id of the network namespace that an event is from, if the
-	// option ListenAllNSID is set and the event is from another namespace than
-	// the socket's; else -1.
+	// NSID is the id of the network namespace that an event comes from. It is
+	// -1 without the option ListenAllNSID, and for events from the socket's own
+	// namespace.
 	NSID int
 
-	// Last is set on a reply to Do that is the last one of its datagram: the
-	// next one has yet to be received.
+	// Last is set if this reply to Do is the last one of its datagram, so that
+	// the next one has yet to be received.
 	Last bool
 
-	// Attributes are the bytes behind the headers. They belong to the Conn and
-	// are overwritten once the function that the Message was passed to returns.
+	// Attributes are the bytes after the headers. They belong to the Conn and
+	// are valid until the function that received the Message returns.
 	Attributes []byte
 }
 
-// A rawMessage is the bytes of one message, with at least a netlink header
+// A rawMessage is the bytes of one message. It has at least a netlink header
 // (struct nlmsghdr).
 type rawMessage []byte
 
@@ -63,10 +63,11 @@ func (m rawMessage) sequence() uint32 { return binary.NativeEndian.Uint32(m[8:])
 
 func (m rawMessage) portID() uint32 { return binary.NativeEndian.Uint32(m[12:]) }
 
-// body is what stands behind the netlink header.
+// body returns the bytes after the netlink header.
 func (m rawMessage) body() []byte { return m[nlmsgHeaderLen:] }
 
-// message returns m as a Message. It must be long enough for an nfnetlink header.
+// message returns m as a Message. It must be long enough for the nfnetlink
+// header.
 func (m rawMessage) message() Message {
 	typ := m.typ()
 	return Message{

@@ -11,28 +11,29 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A home is a thread that stays in a network namespace and opens sockets there.
-// To enter a namespace takes CAP_SYS_ADMIN, which the process may have dropped by
-// the time that it needs another socket; to open one takes nothing.
+// A home is a thread that stays in a network namespace, to open sockets and read
+// files there.
+// Entering a namespace needs CAP_SYS_ADMIN, which the process may drop before
+// it needs another socket. Opening a socket needs no privilege.
 //
-// It costs a thread for as long as the Conn is open.
+// It occupies a thread for as long as the Conn is open.
 type home struct {
 	jobs   chan func()
 	closed chan struct{}
-	close  func() // may be called again
+	close  func() // may be called more than once
 }
 
 const threadNetNS = "/proc/thread-self/ns/net" // Linux 3.17
 
-// newHome returns the home for a Conn with the given netlink.Config.NetNS, or nil
-// if its sockets can be opened by any thread: those of the process's own
-// namespace.
+// newHome returns the home for a Conn with the given netlink.Config.NetNS. It
+// returns nil for the process's own namespace, where any thread can open
+// sockets.
 func newHome(netNS int) (*home, error) {
 	if netNS != 0 {
 		return enter(netNS)
 	}
-	// The caller may have taken its thread to another namespace than that of
-	// threads that any goroutine runs on.
+	// The caller may have moved its thread to a namespace other than the
+	// process's.
 	thread, err := os.Open(threadNetNS)
 	if err != nil {
 		return nil, nil
@@ -53,7 +54,7 @@ func newHome(netNS int) (*home, error) {
 	return h, nil
 }
 
-// enter returns a home in the namespace that fd is a descriptor of.
+// enter returns a home in the namespace with the descriptor fd.
 func enter(fd int) (*home, error) {
 	closed := make(chan struct{})
 	h := &home{
@@ -75,9 +76,9 @@ func enter(fd int) (*home, error) {
 	return h, nil
 }
 
-// onOwnThread calls f on a thread that ends with f. That cannot be the process's
-// first thread, which never ends and tells others what namespace the process is
-// in.
+// onOwnThread calls f on a thread that ends with f. It avoids the process's
+// first thread, which never ends and shows other programs which namespace the
+// process is in.
 func onOwnThread(f func()) {
 	runtime.LockOSThread()
 	if unix.Gettid() != unix.Getpid() {
@@ -105,24 +106,56 @@ func (h *home) serve() {
 	}
 }
 
-// dial opens a socket in the home's namespace, or, without a home, in that of the
+// dial opens a socket in the namespace of h. If h is nil, it uses that of the
 // calling thread.
 func (h *home) dial(config *netlink.Config) (nl *netlink.Conn, err error) {
 	if h == nil {
 		return dialNetlink(config)
 	}
-	done := make(chan struct{})
-	job := func() {
-		defer close(done)
+	err = h.do(func() (err error) {
 		nl, err = dialNetlink(config)
-	}
+		return err
+	})
+	return nl, err
+}
+
+// do calls f on the home's thread.
+func (h *home) do(f func() error) error {
+	result := make(chan error, 1)
 	select {
-	case h.jobs <- job:
-		<-done
-		return nl, err
+	case h.jobs <- func() { result <- f() }:
+		return <-result
 	case <-h.closed:
-		return nil, ErrClosed
+		return ErrClosed
 	}
+}
+
+// InNamespace calls f on a thread in c's network namespace, and returns its error.
+// It takes CAP_SYS_ADMIN only where [Conn.Sibling] does.
+func (c *Conn) InNamespace(f func() error) error {
+	if c.home != nil {
+		return c.home.do(f)
+	}
+	ns, err := c.namespace()
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	here, err := os.Stat(threadNetNS)
+	if err != nil {
+		return err
+	}
+	if isFile(ns, here) {
+		return f()
+	}
+	h, err := enter(int(ns.Fd()))
+	if err != nil {
+		return err
+	}
+	defer h.close()
+	return h.do(f)
 }
 
 // sameNamespace reports whether c and s are in the same network namespace.
@@ -146,8 +179,8 @@ func (c *Conn) sameNamespace(s *Conn) (bool, error) {
 	return err == nil && isFile(ns, info), err
 }
 
-// namespaceCookie returns a number that no other network namespace has (Linux
-// 5.14).
+// namespaceCookie returns a number that is unique to c's network namespace
+// (Linux 5.14).
 func (c *Conn) namespaceCookie() (cookie uint64, err error) {
 	controlErr := c.control(func(fd uintptr) {
 		cookie, err = unix.GetsockoptUint64(int(fd), unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
@@ -155,7 +188,7 @@ func (c *Conn) namespaceCookie() (cookie uint64, err error) {
 	return cookie, errors.Join(controlErr, err)
 }
 
-// namespace returns a descriptor of the socket's network namespace (Linux 4.9).
+// namespace returns a descriptor of c's network namespace (Linux 4.9).
 func (c *Conn) namespace() (*os.File, error) {
 	var ns uintptr
 	var errno syscall.Errno

@@ -17,3 +17,6 @@ func (*home) dial(config *netlink.Config) (*netlink.Conn, error) { return dialNe
 func (c *Conn) sameNamespace(*Conn) (bool, error) { return false, errUnsupported }
 
 func (c *Conn) namespace() (*os.File, error) { return nil, errUnsupported }
+
+// InNamespace calls f on a thread in c's network namespace, and returns its error.
+func (*Conn) InNamespace(func() error) error { return errUnsupported }

@@ -6,16 +6,17 @@ import (
 	"time"
 )
 
-// Events are far smaller than a datagram of a dump, and come one in each.
+// Events are far shorter than the datagrams of a dump, and each is a datagram
+// of its own.
 const (
 	eventBatch      = 64
 	eventBufferSize = 4 << 10
 )
 
-// In a burst, each event would wake the receiver up, which costs more than the
-// event. So if a wake-up brought as many as burst, the next one waits as long as
-// gatherTime for more of them. In that time, a receive buffer of gatherBuffer
-// does not fill up.
+// During a burst of events, waking up for each one costs more than handling it.
+// So if the last wake-up brought at least burst events, the receiver waits for
+// gatherTime before it looks again. A receive buffer of gatherBuffer does not
+// fill up in that time.
 const (
 	burst        = 4
 	gatherTime   = 50 * time.Microsecond
@@ -23,13 +24,14 @@ const (
 )
 
 // A Receiver receives the events of the groups that its Conn has joined, many
-// with one system call. It is for one goroutine, but a Conn may have several:
-// each event is received by one of them.
+// with one system call. A Receiver is for one goroutine. A Conn may have
+// several Receivers: each event goes to one of them.
 type Receiver struct {
-	// Idle, if not nil, is called by Receive when it has found that no event is
-	// queued, before it waits for one.
+	// Idle, if not nil, is called by Receive when no event is queued, before it
+	// waits for one.
 	Idle func()
-	// Eager makes Receive look at once, where it would let events gather.
+	// Eager makes Receive look for events at once instead of letting them
+	// gather.
 	Eager bool
 
 	c      *Conn
@@ -37,15 +39,15 @@ type Receiver struct {
 	gather bool
 }
 
-// An eventQueue is what the Receivers of a Conn know of its receive queue.
+// An eventQueue is what the Receivers of a Conn know about its receive queue.
 type eventQueue struct {
 	mu      sync.Mutex // held by the Receiver that receives or waits
 	last    int        // number of datagrams received last
-	overrun bool       // the kernel dropped events, which is still to be told
+	overrun bool       // the kernel dropped events, and Receive has not reported it yet
 }
 
-// NewReceiver returns a Receiver for c. Requests on the same Conn would take
-// its events for their replies: use one Conn for events alone.
+// NewReceiver returns a Receiver for c. Requests on the same Conn would mistake
+// its events for replies: use a separate Conn for events.
 func (c *Conn) NewReceiver() (*Receiver, error) {
 	if c.closed.Load() {
 		return nil, c.fault(ErrClosed)
@@ -58,15 +60,15 @@ func (c *Conn) NewReceiver() (*Receiver, error) {
 	return &Receiver{c: c, io: newEventIO(c.raw), gather: gather}, nil
 }
 
-// Receive waits for events, passes each of those that have arrived to fn, and
-// returns once fn has returned for all of them, or as soon as it returned
-// false: the others are lost then. A message that cannot be used is passed as an
-// error: it is malformed, or was too long (ErrTruncated).
+// Receive waits for events and passes those that have arrived to fn. It returns
+// when fn has returned for all of them, or once fn returns false: then the rest
+// are lost. A message that is malformed or too long ([ErrTruncated]) is passed
+// as an error.
 //
-// If it returns ErrOverrun, the kernel dropped events behind those that were
-// passed, and receiving can go on. One of the Conn's Receivers returns it, and with
-// several of them, the others may still pass earlier events. Receiving can go on
-// too when a deadline has passed and another one is set. Any other error lasts.
+// [ErrOverrun] means that the kernel dropped events after those that were
+// passed. Receiving can continue. Only one of the Conn's Receivers returns it,
+// and the others may still pass earlier events. Receiving can also continue
+// after a deadline, once a new one is set. Any other error is permanent.
 func (r *Receiver) Receive(fn func(Message, error) bool) error {
 	n, overrun, err := r.receive(r.Idle == nil)
 	if r.Idle != nil && n == 0 && !overrun && err == nil {
@@ -82,11 +84,13 @@ func (r *Receiver) Receive(fn func(Message, error) bool) error {
 	return nil
 }
 
-// receive receives the datagrams that have arrived, and reports whether the kernel
-// dropped events behind them. If there is nothing to tell, it waits if it is to.
+// receive receives the datagrams that have arrived, and reports whether the
+// kernel dropped events after them. If there is nothing to report and wait is
+// set, it waits.
 //
-// The kernel reports an overrun ahead of the events that it had queued before,
-// and drops all that come until these were read: that is where the gap is.
+// The kernel reports an overrun before the events that it has already queued,
+// and drops new ones until those are read. So the gap is after the queued
+// events.
 func (r *Receiver) receive(wait bool) (n int, overrun bool, err error) {
 	q := &r.c.queue
 	q.mu.Lock()
@@ -108,8 +112,8 @@ func (r *Receiver) receive(wait bool) (n int, overrun bool, err error) {
 	return n, overrun, r.c.fault(err)
 }
 
-// pass passes the messages of the n datagrams that were received to fn, and
-// reports whether fn wants more.
+// pass passes the messages of the first n datagrams to fn. It reports whether
+// fn wants more.
 func (r *Receiver) pass(n int, fn func(Message, error) bool) bool {
 	for i := range n {
 		if r.io.foreign(i) {
@@ -130,7 +134,7 @@ func (r *Receiver) pass(n int, fn func(Message, error) bool) bool {
 	return true
 }
 
-// messages passes the messages in b to fn, and reports whether fn wants more.
+// messages passes the messages in b to fn. It reports whether fn wants more.
 func (r *Receiver) messages(b []byte, nsid int, fn func(Message, error) bool) bool {
 	for len(b) > 0 {
 		raw, rest, err := nextMessage(b)

@@ -13,9 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The system calls here are made through the RawConn, so that deadlines and
-// Close work, and are made bare: x/sys has no recvmmsg, and allocates the
-// sender's address for each datagram.
+// System calls go through the RawConn, so that deadlines and Close work. They
+// are made directly because x/sys has no recvmmsg, and allocates the sender's
+// address for each datagram.
 
 func dialNetlink(config *netlink.Config) (*netlink.Conn, error) {
 	return netlink.Dial(unix.NETLINK_NETFILTER, config)
@@ -31,7 +31,7 @@ func ErrorNumber(err error) (code int32, ok bool) {
 }
 
 const (
-	// errNoBufferSpace is what the kernel reports an overrun as.
+	// errNoBufferSpace is how the kernel reports an overrun.
 	errNoBufferSpace = unix.ENOBUFS
 	errNoSpace       = unix.ENOSPC
 	errBadFile       = unix.EBADF
@@ -40,26 +40,27 @@ const (
 	errNoMemory      = unix.ENOMEM
 )
 
-// IsInvalid reports whether the kernel refused a request since it is malformed
-// (EINVAL, or ERANGE for the length of an attribute).
+// IsInvalid reports whether the kernel refused a request as malformed (EINVAL,
+// or ERANGE for the length of an attribute).
 func IsInvalid(err error) bool { return errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ERANGE) }
 
-// A requestIO sends a datagram and receives those that answer it, one at a time
-// into one buffer. It is for one goroutine at a time.
+// A requestIO sends a datagram and receives the answers one at a time into one
+// buffer. Only one goroutine may use it at a time.
 type requestIO struct {
 	raw syscall.RawConn
 
 	buffer    []byte
 	sender    unix.RawSockaddrNetlink
 	senderLen uint32
-	n         int // length of the datagram in buffer, which may hold less of it
+	n         int // length of the datagram, which may exceed that of buffer
 	err       syscall.Errno
-	pending   bool // n and err are what send received
+	pending   bool // n and err were set by send and not yet returned by receive
 
 	sending []byte
 	sendErr syscall.Errno
 
-	// Made once: a func value made for each call would be allocated.
+	// These are kept because creating a func value for each call would
+	// allocate.
 	sendFunc, receiveFunc func(fd uintptr) bool
 }
 
@@ -69,7 +70,7 @@ func newRequestIO(raw syscall.RawConn) *requestIO {
 	return r
 }
 
-// send sends b to the kernel, and receives the first datagram of the answer.
+// send sends b to the kernel and receives the first datagram of the answer.
 func (r *requestIO) send(b []byte) error {
 	r.sending, r.pending = b, false
 	err := r.raw.Write(r.sendFunc)
@@ -77,10 +78,10 @@ func (r *requestIO) send(b []byte) error {
 	return ioError("send", "sendto", err, r.sendErr)
 }
 
-// receive returns the next datagram, if it is whole and the kernel's. It does not
-// wait: the kernel answers a request before it returns from send, and fills the
-// next part of a dump in when the one before it is received. So if there is
-// nothing, nothing will come, and the error is ErrNoReply.
+// receive returns the next datagram if it is complete and from the kernel. It
+// does not wait: the kernel answers a request before send returns, and prepares
+// the next part of a dump when the previous one is received. So if the queue is
+// empty, no answer will come, and the error is ErrNoReply.
 func (r *requestIO) receive() ([]byte, error) {
 	var err error
 	if !r.pending {
@@ -103,10 +104,10 @@ func (r *requestIO) receive() ([]byte, error) {
 	return r.buffer[:r.n], nil
 }
 
-// sendto reports whether it is done, for syscall.RawConn.
+// sendto is the function for RawConn.Write. It reports whether it is done.
 func (r *requestIO) sendto(fd uintptr) bool {
 	for {
-		// Without an address it goes to the kernel.
+		// Without an address, the datagram goes to the kernel.
 		_, _, r.sendErr = unix.Syscall6(unix.SYS_SENDTO, fd,
 			uintptr(unsafe.Pointer(&r.sending[0])), uintptr(len(r.sending)), 0, 0, 0)
 		switch r.sendErr {
@@ -123,7 +124,7 @@ func (r *requestIO) sendto(fd uintptr) bool {
 	}
 }
 
-// recvfrom reports that it is done, for syscall.RawConn.
+// recvfrom is the function for RawConn.Read. It is always done.
 func (r *requestIO) recvfrom(fd uintptr) bool {
 	for {
 		r.senderLen = unix.SizeofSockaddrNetlink
@@ -138,8 +139,8 @@ func (r *requestIO) recvfrom(fd uintptr) bool {
 	}
 }
 
-// ioError returns the error of a RawConn's method, or else of the system call
-// made in it.
+// ioError returns the error of a RawConn method, or that of the system call
+// made within it.
 func ioError(op, call string, err error, errno syscall.Errno) error {
 	switch {
 	case err != nil:
@@ -150,8 +151,8 @@ func ioError(op, call string, err error, errno syscall.Errno) error {
 	return nil
 }
 
-// An eventIO receives many datagrams with one system call, into buffers that it
-// keeps. It is for one goroutine at a time.
+// An eventIO receives many datagrams with one system call into buffers that it
+// keeps. Only one goroutine may use it at a time.
 type eventIO struct {
 	raw syscall.RawConn
 
@@ -161,15 +162,15 @@ type eventIO struct {
 	controls [][controlLen]byte
 	buffers  [][]byte
 
-	n    int // received
+	n    int // datagrams received
 	wait bool
 	err  syscall.Errno
 
 	receiveFunc func(fd uintptr) bool
 }
 
-// sleep sleeps for less time than the runtime's timers can: they wait in epoll,
-// for milliseconds.
+// sleep sleeps for d, which may be shorter than the runtime's timers can
+// measure: they wait in epoll, with a resolution of milliseconds.
 func sleep(d time.Duration) {
 	t := unix.NsecToTimespec(d.Nanoseconds())
 	_ = unix.Nanosleep(&t, nil)
@@ -181,8 +182,8 @@ type mmsghdr struct {
 	len uint32
 }
 
-// controlLen is room for the control messages that netlink sends: the namespace
-// id, and the packet info.
+// controlLen has room for the control messages that netlink sends: the
+// namespace id and the packet info.
 const controlLen = 64
 
 func newEventIO(raw syscall.RawConn) *eventIO {
@@ -215,7 +216,7 @@ func (e *eventIO) setBuffer(i int, b []byte) {
 }
 
 // receive returns how many datagrams it received. If wait is set, it waits for
-// the first.
+// the first one.
 func (e *eventIO) receive(wait bool) (int, error) {
 	e.wait = wait
 	err := e.raw.Read(e.receiveFunc)
@@ -225,7 +226,7 @@ func (e *eventIO) receive(wait bool) (int, error) {
 	return e.n, ioError("receive", "recvmmsg", err, e.err)
 }
 
-// recvmmsg reports whether it is done, for syscall.RawConn.
+// recvmmsg is the function for RawConn.Read. It reports whether it is done.
 func (e *eventIO) recvmmsg(fd uintptr) bool {
 	for i := range e.headers {
 		h := &e.headers[i].hdr
@@ -243,11 +244,10 @@ func (e *eventIO) recvmmsg(fd uintptr) bool {
 	}
 }
 
-// foreign reports whether the i'th datagram that was received is not the
-// kernel's.
+// foreign reports whether the i'th received datagram is not from the kernel.
 func (e *eventIO) foreign(i int) bool { return e.senders[i].Pid != 0 }
 
-// datagram returns the i'th datagram that was received, if it is whole.
+// datagram returns the i'th received datagram if it is complete.
 func (e *eventIO) datagram(i int) ([]byte, error) {
 	h := &e.headers[i]
 	if h.hdr.Flags&unix.MSG_TRUNC != 0 {
@@ -259,7 +259,7 @@ func (e *eventIO) datagram(i int) ([]byte, error) {
 }
 
 // nsid returns the id of the network namespace that the i'th datagram came
-// from, or -1 if the kernel did not say.
+// from, or -1 if the kernel did not send one.
 func (e *eventIO) nsid(i int) int {
 	h := &e.headers[i].hdr
 	control := e.controls[i][:h.Controllen]

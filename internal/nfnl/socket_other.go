@@ -12,8 +12,8 @@ import (
 	"github.com/mdlayher/netlink"
 )
 
-// There is no netlink here: Dial fails, and the rest is never called. A Conn on a
-// Link works.
+// There is no netlink on these systems: Dial fails, and nothing else is called, but
+// for a Conn on a Link.
 
 var errUnsupported = fmt.Errorf("netlink on %s: %w", runtime.GOOS, errors.ErrUnsupported)
 

@@ -18,8 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lookPath returns the path of an administrator's command. Not everybody has
-// these in the search path.
+// lookPath returns the path of an administrator's command. Not every user has
+// these in PATH.
 func lookPath(name string) (string, error) {
 	if path, err := exec.LookPath(name); err == nil {
 		return path, nil
@@ -27,9 +27,10 @@ func lookPath(name string) (string, error) {
 	return exec.LookPath("/usr/sbin/" + name)
 }
 
-// Command returns the path of an administrator's command. Where there is none it
-// skips the test, or lets it fail if the environment variable CI is set on a
-// system that can have it: other kernels' virtual machines have no commands.
+// Command returns the path of an administrator's command. If it is missing,
+// Command skips the test. With the environment variable CI set, the test fails
+// instead, except in the virtual machines of other kernels, which have no
+// commands.
 func Command(t testing.TB, name string) string {
 	t.Helper()
 	path, err := lookPath(name)
@@ -44,15 +45,16 @@ func Command(t testing.TB, name string) string {
 	return ""
 }
 
-// ConntrackVariable names a conntrack command to test with in place of the
-// system's, by its path.
+// ConntrackVariable is an environment variable with the path of the conntrack
+// command to test with, in place of the system's.
 const ConntrackVariable = "CONNTRACK_COMMAND"
 
-// knownConntracks are the versions of conntrack(8) whose words, and shortcomings,
-// the tests know.
+// knownConntracks are the versions of conntrack(8) whose output and defects the
+// tests know.
 var knownConntracks = []string{"v1.4.7", "v1.4.9"}
 
-// conntrackVersion returns the version of a conntrack command, such as v1.4.7.
+// conntrackVersion returns the version of the conntrack command, such as
+// v1.4.7.
 var conntrackVersion = sync.OnceValues(func() (string, error) {
 	path, err := conntrackPath()
 	if err != nil {
@@ -72,9 +74,9 @@ func conntrackPath() (string, error) {
 	return lookPath("conntrack")
 }
 
-// NeedConntrack returns the path of the conntrack command. It skips the test where
-// there is none, in the manner of Command, or where it is of another version than
-// those which the tests know. The latter is a failure in CI.
+// NeedConntrack returns the path of the conntrack command. If it is missing,
+// NeedConntrack does what [Command] does. If its version is unknown to the
+// tests, it skips the test, or fails it with CI set.
 func NeedConntrack(t testing.TB) string {
 	t.Helper()
 	Require(t)
@@ -93,8 +95,8 @@ func NeedConntrack(t testing.TB) string {
 	return path
 }
 
-// OldConntrack reports whether the conntrack command is version 1.4.7, and not
-// 1.4.9. It skips the test as NeedConntrack does.
+// OldConntrack reports whether the conntrack command is version 1.4.7 rather
+// than 1.4.9. It skips the test like [NeedConntrack].
 func OldConntrack(t testing.TB) bool {
 	t.Helper()
 	NeedConntrack(t)
@@ -103,8 +105,8 @@ func OldConntrack(t testing.TB) bool {
 	return version == knownConntracks[0]
 }
 
-// Conntrack runs the conntrack command inside the namespace, and returns what
-// it prints on standard output. It skips the test as NeedConntrack does.
+// Conntrack runs the conntrack command inside the namespace and returns its
+// standard output. It skips the test like [NeedConntrack].
 func (n *NS) Conntrack(args ...string) string {
 	n.t.Helper()
 	cmd := exec.Command(NeedConntrack(n.t), args...)
@@ -116,13 +118,13 @@ func (n *NS) Conntrack(args ...string) string {
 	return stdout.String()
 }
 
-// labelsVariable holds the names of labels where this program is started to
-// become the conntrack command.
+// labelsVariable holds the names of labels. It makes this program run the
+// conntrack command.
 const labelsVariable = "CONNTRACK_NSTEST_LABELS"
 
 // ConntrackWithLabels returns the conntrack command with args, to be started
-// within Do, for which the file connlabel.conf has the given text. The machine's
-// own file stays as it is. It skips the test as NeedConntrack does.
+// within [NS.Do]. It reads the given names as its connlabel.conf, and the
+// machine's own file does not change. It skips the test like [NeedConntrack].
 func ConntrackWithLabels(t testing.TB, names string, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.Command("/proc/self/exe", append([]string{NeedConntrack(t)}, args...)...)
@@ -131,14 +133,14 @@ func ConntrackWithLabels(t testing.TB, names string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// becomeConntrack does what ConntrackWithLabels has started this program for, in
-// a mount namespace of its own.
+// becomeConntrack runs the command of ConntrackWithLabels in a mount namespace
+// of its own.
 func becomeConntrack(names string) error {
 	const etc, dir = "/etc", "/etc/xtables"
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("making mounts private: %w", err)
 	}
-	// A machine that is there for tests alone has none.
+	// The directory is missing on machines that only run tests.
 	if err := os.MkdirAll(etc, 0o755); err != nil {
 		return err
 	}

@@ -14,19 +14,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// IPv6 is a second IPv6 address, beside ::1, that every namespace has on its
-// loopback interface. Of IPv4, all of 127.0.0.0/8 is there.
+// IPv6 is a second IPv6 address, besides ::1, on the loopback interface of
+// every namespace. For IPv4, all of 127.0.0.0/8 is there.
 var IPv6 = netip.MustParseAddr("fd00::1")
 
-// addIPv6 adds the address IPv6 to the loopback interface of the thread's
-// namespace, and returns when packets can be sent to it.
+// addIPv6 adds the address IPv6 to the loopback interface in the thread's
+// namespace. It returns when packets can be sent to it.
 func addIPv6() error {
 	lo, err := net.InterfaceByName("lo")
 	if err != nil {
 		return err
 	}
-	// The kernel adds the route to the address some time after the address,
-	// and what is sent before that is lost.
+	// The kernel adds the route some time after the address. Packets sent
+	// before that are lost.
 	routes, err := netlink.Dial(unix.NETLINK_ROUTE, &netlink.Config{Groups: 1 << (unix.RTNLGRP_IPV6_ROUTE - 1)})
 	if err != nil {
 		return err
@@ -67,7 +67,7 @@ func addAddress(link int, addr netip.Addr) error {
 	return err
 }
 
-// awaitRoute waits until routes tells of a local route to addr.
+// awaitRoute waits until the kernel reports a local route to addr.
 func awaitRoute(routes *netlink.Conn, addr netip.Addr) error {
 	if err := routes.SetReadDeadline(time.Now().Add(patience)); err != nil {
 		return err

@@ -1,10 +1,10 @@
 //go:build linux
 
-// Package nstest gives tests a kernel of their own to try connection tracking
-// on: network namespaces, real packets in them, and rules for these packets.
+// Package nstest gives tests a real kernel to track connections with: network
+// namespaces, packets sent in them, and rules for these packets.
 //
-// A package that uses it calls [Main] from its TestMain. After that [New] makes
-// a namespace for one test, and Examples may use the process's own.
+// A package that uses it calls [Main] from its TestMain. Then [New] creates a
+// namespace for one test, and Examples can use the process's own namespace.
 package nstest
 
 import (
@@ -23,18 +23,19 @@ var (
 	errShort  = errors.New("-short")
 )
 
-// unavailable tells why there can be no tests on the kernel, or is nil.
+// unavailable says why tests on the kernel are impossible. It is nil if they
+// are possible.
 var unavailable = errNoMain
 
-// Main runs the tests and exits. TestMain calls it first thing.
+// Main runs the tests and exits. Call it at the start of TestMain.
 //
-// The tests run in a network namespace of their own, where connections are
-// tracked with counters and timestamps, so an Example can do what a user would
-// do. It is the tests' to change; a test that must not be disturbed by others
-// makes its own with [New].
+// The tests run in a network namespace of their own, which tracks connections
+// with counters and timestamps. So an Example can do what a user would do.
+// Tests may change that namespace; a test that needs an undisturbed one calls
+// [New].
 //
-// Where the system does not allow this, and with -short, tests that call
-// [New] or [Require] are skipped, and so are all Examples.
+// If the system does not allow this, or with -short, Main skips all Examples,
+// and [New] and [Require] skip their tests.
 func Main(m *testing.M) {
 	if names, ok := os.LookupEnv(labelsVariable); ok {
 		fmt.Fprintln(os.Stderr, becomeConntrack(names))
@@ -47,7 +48,7 @@ func Main(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// prepare isolates the process and sets its namespace up.
+// prepare isolates the process and sets up its namespace.
 func prepare() error {
 	if testing.Short() {
 		return errShort
@@ -69,8 +70,8 @@ func prepare() error {
 	return ns.Sysctl(timestamps, "1")
 }
 
-// skipExamples adds the Examples to what the user skips: they have no way to
-// skip themselves, and would use the machine's own tables.
+// skipExamples adds all Examples to those that the user skips. They cannot skip
+// themselves, and would use the machine's own table.
 func skipExamples() {
 	const examples = "^Example"
 	if !errors.Is(unavailable, errShort) {
@@ -82,13 +83,12 @@ func skipExamples() {
 		pattern = skip.String() + "|" + examples
 	}
 	if err := skip.Set(pattern); err != nil {
-		panic(err) // a string flag takes any string
+		panic(err) // a string flag accepts any string
 	}
 }
 
-// Require skips the test where there can be no tests on the kernel. In CI,
-// which the environment variable CI tells, that is a failure unless -short was
-// asked for.
+// Require skips the test if tests on the kernel are impossible. If the
+// environment variable CI is set and -short is not, it fails the test instead.
 func Require(t testing.TB) {
 	t.Helper()
 	ci, _ := strconv.ParseBool(os.Getenv("CI"))

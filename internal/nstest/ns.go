@@ -17,15 +17,15 @@ const (
 	count      = "net.netfilter.nf_conntrack_count"
 )
 
-// NS is a network namespace for one test, closed when the test ends. What goes
-// wrong in a method fails the test, so methods are called from the test's own
+// An NS is a network namespace for one test, closed when the test ends. Its
+// methods fail the test on an error, so call them from the test's own
 // goroutine.
 type NS struct {
 	t  testing.TB
 	ns *netns.NS
 }
 
-// Option changes what New makes.
+// An Option changes what [New] creates.
 type Option func(*options)
 
 type options struct {
@@ -33,24 +33,24 @@ type options struct {
 	sysctls    []string
 }
 
-// Accounting counts the packets and bytes of each flow.
+// Accounting turns on the counters of each flow.
 func Accounting() Option {
 	return func(o *options) { o.sysctls = append(o.sysctls, accounting) }
 }
 
-// Timestamps notes when each flow began and ended.
+// Timestamps turns on the start and stop times of each flow.
 func Timestamps() Option {
 	return func(o *options) { o.sysctls = append(o.sysctls, timestamps) }
 }
 
-// NoTracking leaves connection tracking off: the table holds nothing but what
-// is put in it.
+// NoTracking leaves connection tracking off. The table only has the flows that
+// the test puts there.
 func NoTracking() Option {
 	return func(o *options) { o.noTracking = true }
 }
 
-// New makes a namespace for the test, with a loopback interface on which
-// packets are tracked. It skips the test where [Require] does.
+// New creates a namespace for the test, with a loopback interface on which
+// packets are tracked. It skips the test like [Require].
 func New(t testing.TB, opts ...Option) *NS {
 	t.Helper()
 	Require(t)
@@ -73,12 +73,12 @@ func New(t testing.TB, opts ...Option) *NS {
 	return n
 }
 
-// FD returns the namespace's file descriptor, as netlink.Config.NetNS takes it.
+// FD returns the file descriptor of the namespace, for netlink.Config.NetNS.
 func (n *NS) FD() int {
 	return n.ns.FD()
 }
 
-// Config returns a configuration that opens netlink sockets in the namespace.
+// Config returns a configuration for opening netlink sockets in the namespace.
 func (n *NS) Config() *netlink.Config {
 	return &netlink.Config{NetNS: n.FD()}
 }
@@ -89,14 +89,14 @@ func (n *NS) Do(f func() error) {
 	check(n.t, n.ns.Do(f))
 }
 
-// Sysctl writes value to the kernel parameter name, which is given with dots.
+// Sysctl sets a kernel parameter. The name has dots.
 func (n *NS) Sysctl(name, value string) {
 	n.t.Helper()
 	check(n.t, n.ns.Sysctl(name, value))
 }
 
-// Count returns the number of flows in the namespace's table, as the kernel
-// tells it outside of netlink.
+// Count returns the number of flows in the namespace's table. It does not use
+// netlink.
 func (n *NS) Count() int {
 	n.t.Helper()
 	value, err := n.ns.ReadSysctl(count)

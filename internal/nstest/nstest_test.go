@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -21,7 +23,7 @@ func TestMain(m *testing.M) {
 	Main(m)
 }
 
-// Example has a namespace of its own, in which flows are counted.
+// Examples run in a namespace of their own, which counts flows.
 func Example() {
 	ns, err := netns.Current()
 	if err != nil {
@@ -36,6 +38,27 @@ func Example() {
 	// 1 <nil>
 }
 
+// TestUnknownConntrack asserts that comparisons with a conntrack command that the
+// tests do not know are skipped, but not in CI.
+func TestUnknownConntrack(t *testing.T) {
+	const child = "CONNTRACK_NSTEST_UNKNOWN"
+	if os.Getenv(child) != "" {
+		NeedConntrack(t)
+		t.Fatal("it is known")
+	}
+	Require(t)
+	command := filepath.Join(t.TempDir(), "conntrack")
+	require.NoError(t, os.WriteFile(command, []byte("#!/bin/sh\necho conntrack v0.0.1\n"), 0o700))
+	for ci, want := range map[string]string{"true": "--- FAIL", "false": "--- SKIP"} {
+		cmd := exec.Command(os.Args[0], "-test.run=^TestUnknownConntrack$", "-test.v")
+		cmd.Env = append(os.Environ(), child+"=1", ConntrackVariable+"="+command, "CI="+ci)
+		out, err := cmd.CombinedOutput()
+		require.Equal(t, ci == "true", err != nil, "%s", out)
+		require.Contains(t, string(out), want)
+		require.Contains(t, string(out), "this is v0.0.1")
+	}
+}
+
 var (
 	client4 = netip.MustParseAddrPort("127.0.0.2:40000")
 	server4 = netip.MustParseAddrPort("127.0.0.1:8080")
@@ -45,7 +68,7 @@ var (
 	other6  = netip.MustParseAddrPort("[::1]:9090")
 )
 
-// TestTraffic asserts that what is sent is what conntrack(8) shows.
+// TestTraffic asserts that conntrack(8) shows the packets that were sent.
 func TestTraffic(t *testing.T) {
 	tests := []struct {
 		name string
@@ -152,7 +175,7 @@ func TestChosenAddresses(t *testing.T) {
 	assert.NotZero(t, to.Port())
 }
 
-// TestHelper lets the kernel read a real FTP command.
+// TestHelper asserts that the kernel's helper reads a real FTP command.
 func TestHelper(t *testing.T) {
 	t.Parallel()
 	n := New(t)
@@ -187,7 +210,8 @@ func TestLabel(t *testing.T) {
 	assert.Equal(t, label[:], dump(t, n, unix.AF_INET6)[ctaLabels])
 }
 
-// What of ctnetlink the command does not show without a configuration file.
+// These are attributes of ctnetlink that the command does not show without a
+// configuration file.
 const (
 	ctNew = unix.NFNL_SUBSYS_CTNETLINK << 8
 	ctGet = ctNew | 1
@@ -196,7 +220,7 @@ const (
 	ctaLabels    = 22
 )
 
-// dump returns the attributes of the one flow of a family.
+// dump returns the attributes of the only flow of a family.
 func dump(t *testing.T, n *NS, family byte) map[uint16][]byte {
 	t.Helper()
 	messages, err := execute(t, n, netlink.Dump, ctGet, []byte{family, 0, 0, 0})
@@ -211,7 +235,7 @@ func dump(t *testing.T, n *NS, family byte) map[uint16][]byte {
 	return attributes
 }
 
-// setLabel sets the label of the one flow of a family.
+// setLabel sets the label of the only flow of a family.
 func setLabel(t *testing.T, n *NS, family byte, label [16]byte) error {
 	t.Helper()
 	attributes, err := netlink.MarshalAttributes([]netlink.Attribute{
@@ -255,7 +279,8 @@ func TestNoTracking(t *testing.T) {
 	assert.Zero(t, n.Count())
 }
 
-// TestApart asserts that a namespace is nobody else's, and that Do comes back.
+// TestApart asserts that namespaces are separate, and that Do returns to the
+// caller's.
 func TestApart(t *testing.T) {
 	t.Parallel()
 	const self = "/proc/thread-self/ns/net"

@@ -17,12 +17,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// programVariable is set in the environment of a test binary that is to be the
+// programVariable is an environment variable that makes a test binary run the
 // program that it tests.
 const programVariable = "CONNTRACK_TEST_PROGRAM"
 
-// MainOf runs the tests of the command whose main function is given, as [Main]
-// does. It lets [Program] run that function in a process of its own.
+// MainOf runs the tests of a command, like [Main]. [Program] can then run the
+// command's main function in a process of its own.
 func MainOf(m *testing.M, main func()) {
 	if os.Getenv(programVariable) != "" {
 		main()
@@ -31,26 +31,27 @@ func MainOf(m *testing.M, main func()) {
 	Main(m)
 }
 
-// Program returns a command that runs the main function given to [MainOf].
+// Program returns a command that runs the main function passed to [MainOf].
 func Program(args ...string) *exec.Cmd {
 	cmd := exec.Command("/proc/self/exe", args...)
 	cmd.Env = append(os.Environ(), programVariable+"=1")
 	return cmd
 }
 
-// Unprivileged takes a command's privileges in all namespaces of tests away.
+// Unprivileged removes the privileges that a command has in the namespaces of
+// tests.
 func Unprivileged(cmd *exec.Cmd) *exec.Cmd {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWUSER}
 	return cmd
 }
 
-// A Process is a program that runs in a namespace. It is killed when the test
-// ends, if it runs until then.
+// A Process is a program that runs in a namespace. It is killed if it still
+// runs when the test ends.
 type Process struct {
 	t              testing.TB
 	cmd            *exec.Cmd
 	stdout, stderr printed
-	ended          chan struct{} // closed when the process has ended
+	ended          chan struct{} // closed when the process ends
 }
 
 // Start starts a command in the namespace.
@@ -63,7 +64,7 @@ func (n *NS) Start(cmd *exec.Cmd) *Process {
 	n.Do(cmd.Start)
 	go func() {
 		defer close(p.ended)
-		_ = cmd.Wait() // Exit tells how it ended
+		_ = cmd.Wait() // Exit returns the exit code
 	}()
 	n.t.Cleanup(func() {
 		_ = cmd.Process.Kill()
@@ -72,13 +73,13 @@ func (n *NS) Start(cmd *exec.Cmd) *Process {
 	return p
 }
 
-// AwaitStdout waits until what the process has printed matches pattern.
+// AwaitStdout waits until the standard output of the process matches pattern.
 func (p *Process) AwaitStdout(pattern string) {
 	p.t.Helper()
 	p.await(&p.stdout, pattern)
 }
 
-// AwaitStderr is AwaitStdout for the standard error.
+// AwaitStderr waits until the standard error of the process matches pattern.
 func (p *Process) AwaitStderr(pattern string) {
 	p.t.Helper()
 	p.await(&p.stderr, pattern)
@@ -101,7 +102,7 @@ func (p *Process) await(o *printed, pattern string) {
 	}
 }
 
-// Interrupt sends the process what Ctrl-C sends.
+// Interrupt sends the process the signal of Ctrl-C.
 func (p *Process) Interrupt() {
 	p.t.Helper()
 	if err := p.cmd.Process.Signal(os.Interrupt); !errors.Is(err, os.ErrProcessDone) {
@@ -109,8 +110,8 @@ func (p *Process) Interrupt() {
 	}
 }
 
-// Exit waits for the end of the process, and returns its exit code, which is -1
-// if a signal ended it.
+// Exit waits for the process to end. It returns the exit code, or -1 if a
+// signal ended the process.
 func (p *Process) Exit() int {
 	p.t.Helper()
 	select {
@@ -121,10 +122,10 @@ func (p *Process) Exit() int {
 	return p.cmd.ProcessState.ExitCode()
 }
 
-// Stdout returns what the process has printed.
+// Stdout returns the standard output of the process so far.
 func (p *Process) Stdout() string { return p.stdout.String() }
 
-// Stderr returns what the process has printed to its standard error.
+// Stderr returns the standard error of the process so far.
 func (p *Process) Stderr() string { return p.stderr.String() }
 
 func (p *Process) fail(reason string) {
@@ -136,7 +137,7 @@ func (p *Process) fail(reason string) {
 type printed struct {
 	mu      sync.Mutex
 	text    bytes.Buffer
-	changed chan struct{} // holds one element if there is something new
+	changed chan struct{} // holds one element if there is new output
 }
 
 func (o *printed) Write(p []byte) (int, error) {

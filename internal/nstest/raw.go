@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Raw sends a packet of the IP protocol proto, whose payload is everything
-// after the IP header, and returns when it has arrived.
+// Raw sends a packet of the IP protocol proto and returns when it has arrived.
+// The payload is everything after the IP header.
 func (n *NS) Raw(proto uint8, src, dst netip.Addr, payload []byte) {
 	n.t.Helper()
 	p := n.rawPair(proto, src, dst)
@@ -24,8 +24,8 @@ func (n *NS) Raw(proto uint8, src, dst netip.Addr, payload []byte) {
 	p.send(payload)
 }
 
-// GRE sends a packet of the enhanced GRE that PPTP uses: the one kind that the
-// kernel tracks by its key, which is the call ID.
+// GRE sends a packet of the enhanced GRE that PPTP uses. It is the only GRE
+// that the kernel tracks by its key, which is the call ID.
 func (n *NS) GRE(src, dst netip.Addr, callID uint16) {
 	n.t.Helper()
 	const (
@@ -40,15 +40,15 @@ func (n *NS) GRE(src, dst netip.Addr, callID uint16) {
 	n.Raw(unix.IPPROTO_GRE, src, dst, packet)
 }
 
-// Verification tags of an SCTP association made by [NS.SCTP]: what the client
-// sends carries SCTPServerTag, what the server sends SCTPClientTag.
+// These are the verification tags of an association made by [NS.SCTP]. The
+// client's packets carry SCTPServerTag, the server's carry SCTPClientTag.
 const (
 	SCTPClientTag = 0x0c11e947
 	SCTPServerTag = 0x5e74e400
 )
 
-// SCTP establishes an association from src to dst. The packets are made by
-// hand, since hardly any kernel has SCTP at hand.
+// SCTP establishes an association from src to dst. It builds the packets
+// itself, because few kernels have SCTP enabled.
 func (n *NS) SCTP(src, dst netip.AddrPort) {
 	n.t.Helper()
 	const (
@@ -71,8 +71,8 @@ func (n *NS) SCTP(src, dst netip.AddrPort) {
 	back(cookieAck, nil)
 }
 
-// sctpInit is the value of an INIT or INIT ACK chunk: the tag, the receiver
-// window, the number of streams in each direction, and the first TSN.
+// sctpInit returns the value of an INIT or INIT ACK chunk: the tag, the
+// receiver window, the number of streams in each direction, and the first TSN.
 func sctpInit(tag uint32) []byte {
 	value := binary.BigEndian.AppendUint32(nil, tag)
 	value = binary.BigEndian.AppendUint32(value, 65536)
@@ -81,7 +81,7 @@ func sctpInit(tag uint32) []byte {
 	return binary.BigEndian.AppendUint32(value, 1)
 }
 
-// sctpPacket is an SCTP packet of one chunk.
+// sctpPacket returns an SCTP packet with one chunk.
 func sctpPacket(src, dst uint16, tag uint32, chunk byte, value []byte) []byte {
 	packet := binary.BigEndian.AppendUint16(nil, src)
 	packet = binary.BigEndian.AppendUint16(packet, dst)
@@ -96,7 +96,7 @@ func sctpPacket(src, dst uint16, tag uint32, chunk byte, value []byte) []byte {
 	return packet
 }
 
-// ICMPEcho sends an echo request with this ID to dst, and returns when the
+// ICMPEcho sends an echo request with the given ID to dst and returns when the
 // reply has arrived.
 func (n *NS) ICMPEcho(dst netip.Addr, id uint16) {
 	n.t.Helper()
@@ -112,7 +112,7 @@ func (n *NS) ICMPEcho(dst netip.Addr, id uint16) {
 	packet = binary.BigEndian.AppendUint16(packet, id)
 	packet = binary.BigEndian.AppendUint16(packet, 1) // sequence number
 	if dst.Is4() {
-		// Of ICMPv6 the kernel makes the checksum.
+		// For ICMPv6, the kernel computes the checksum.
 		binary.BigEndian.PutUint16(packet[2:], checksum(packet))
 	}
 	_, err := conn.WriteToIP(packet, &net.IPAddr{IP: dst.AsSlice()})
@@ -122,7 +122,7 @@ func (n *NS) ICMPEcho(dst netip.Addr, id uint16) {
 	})
 }
 
-// checksum is the Internet checksum of data, whose length is even.
+// checksum returns the Internet checksum of data, whose length must be even.
 func checksum(data []byte) uint16 {
 	var sum uint32
 	for ; len(data) > 0; data = data[2:] {
@@ -181,13 +181,13 @@ func (p *rawPair) close() {
 	p.server.Close()
 }
 
-// receive reads packets until one is the right one: a raw socket is given all
-// of its protocol.
+// receive reads packets until right accepts one. A raw socket receives all
+// packets of its protocol.
 func receive(t testing.TB, conn *net.IPConn, right func([]byte) bool) {
 	t.Helper()
 	buf := make([]byte, 65536)
 	for {
-		// Unlike Read, ReadFromIP leaves out the IPv4 header.
+		// Unlike Read, ReadFromIP omits the IPv4 header.
 		size, _, err := conn.ReadFromIP(buf)
 		check(t, err)
 		if right(buf[:size]) {

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// All rules stand where packets leave a socket of the namespace: over loopback
-// they are tracked there, once, and come in as what they were sent.
+// All rules apply where packets leave a socket. Over loopback, packets are
+// tracked there, once, and arrive already tracked.
 var (
 	raw         = chain{"raw", nftables.ChainTypeFilter, nftables.ChainHookOutput, nftables.ChainPriorityRaw}
 	filter      = chain{"filter", nftables.ChainTypeFilter, nftables.ChainHookOutput, nftables.ChainPriorityFilter}
@@ -28,7 +28,7 @@ type chain struct {
 	priority *nftables.ChainPriority
 }
 
-// NFT returns a connection to the namespace's nftables, for further rules.
+// NFT returns a connection to the namespace's nftables, for other rules.
 func (n *NS) NFT() *nftables.Conn {
 	n.t.Helper()
 	conn, err := nftables.New(nftables.WithNetNSFd(n.FD()))
@@ -36,21 +36,31 @@ func (n *NS) NFT() *nftables.Conn {
 	return conn
 }
 
-// DNAT changes the destination of connections to from into to. proto is a
-// protocol with ports, as in unix.IPPROTO_TCP.
+// Track lets packets of one family be tracked, where New was told not to.
+func (n *NS) Track(family nftables.TableFamily) {
+	n.t.Helper()
+	conn := n.NFT()
+	t := conn.AddTable(&nftables.Table{Family: family, Name: "track"})
+	c := conn.AddChain(&nftables.Chain{Table: t, Name: raw.name, Type: raw.kind, Hooknum: raw.hook, Priority: raw.priority})
+	conn.AddRule(&nftables.Rule{Table: t, Chain: c, Exprs: []expr.Any{&expr.Ct{Key: expr.CtKeySTATE, Register: 1}}})
+	check(n.t, conn.Flush())
+}
+
+// DNAT translates the destination of connections from one address and port to
+// another. proto is a protocol with ports, such as unix.IPPROTO_TCP.
 func (n *NS) DNAT(proto uint8, from, to netip.AddrPort) {
 	n.t.Helper()
 	n.rule(output, matchAddr(from.Addr()), matchDst(proto, from.Port()), nat(expr.NATTypeDestNAT, to))
 }
 
-// SNAT changes the source of connections to dst into to. A port of zero in to
-// leaves the source's port as it is, if it can be.
+// SNAT translates the source of connections to dst. If the port of to is zero,
+// the source keeps its port when possible.
 func (n *NS) SNAT(proto uint8, dst, to netip.AddrPort) {
 	n.t.Helper()
 	n.rule(postrouting, matchAddr(dst.Addr()), matchDst(proto, dst.Port()), nat(expr.NATTypeSourceNAT, to))
 }
 
-// DropIncoming drops what comes in, after it was tracked on its way out.
+// DropIncoming drops incoming packets. They have been tracked on their way out.
 func (n *NS) DropIncoming() {
 	n.t.Helper()
 	conn := n.NFT()
@@ -66,8 +76,8 @@ func (n *NS) DropIncoming() {
 	check(n.t, conn.Flush())
 }
 
-// Helper lets the kernel's helper of this name, as in "ftp", watch connections
-// to port.
+// Helper makes the kernel's helper with the given name, such as "ftp", watch
+// connections to port.
 func (n *NS) Helper(name string, proto uint8, port uint16) {
 	n.t.Helper()
 	conn := n.NFT()
@@ -83,7 +93,7 @@ func (n *NS) Helper(name string, proto uint8, port uint16) {
 	})
 }
 
-// Mark marks connections to port.
+// Mark sets the mark of connections to port.
 func (n *NS) Mark(proto uint8, port uint16, mark uint32) {
 	n.t.Helper()
 	n.rule(filter, matchDst(proto, port), set(expr.CtKeyMARK, binaryutil.NativeEndian.PutUint32(mark)))
@@ -97,8 +107,7 @@ func (n *NS) Zone(proto uint8, port, zone uint16) {
 	n.rule(raw, matchSrc(proto, port), set(expr.CtKeyZONE, value))
 }
 
-// Labels makes room for labels in the flows that are made from now on, as any
-// rule does that sets one.
+// Labels makes room for labels in new flows, as any rule that sets one does.
 func (n *NS) Labels() {
 	n.t.Helper()
 	n.rule(unused, set(expr.CtKeyLABELS, make([]byte, 16)))
@@ -110,13 +119,13 @@ func (n *NS) Label(proto uint8, port uint16, label [16]byte) {
 	n.rule(filter, matchDst(proto, port), set(expr.CtKeyLABELS, label[:]))
 }
 
-// Drop drops what is sent to port.
+// Drop drops packets sent to port.
 func (n *NS) Drop(proto uint8, port uint16) {
 	n.t.Helper()
 	n.rule(filter, matchDst(proto, port), []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}})
 }
 
-// rule adds a rule of all these parts at the end of a chain.
+// rule appends a rule made of parts to a chain.
 func (n *NS) rule(c chain, parts ...[]expr.Any) {
 	n.t.Helper()
 	conn := n.NFT()
@@ -154,12 +163,12 @@ func matchAddr(addr netip.Addr) []expr.Any {
 	}
 }
 
-// matchSrc matches packets of a protocol with ports from port.
+// matchSrc matches packets from port. The protocol must have ports.
 func matchSrc(proto uint8, port uint16) []expr.Any {
 	return matchPort(proto, 0, port)
 }
 
-// matchDst matches packets of a protocol with ports to port.
+// matchDst matches packets to port. The protocol must have ports.
 func matchDst(proto uint8, port uint16) []expr.Any {
 	return matchPort(proto, 2, port)
 }
@@ -173,7 +182,7 @@ func matchPort(proto uint8, offset uint32, port uint16) []expr.Any {
 	}
 }
 
-// set sets one property of the packet's connection.
+// set sets a property of the packet's connection.
 func set(key expr.CtKey, value []byte) []expr.Any {
 	return []expr.Any{
 		&expr.Immediate{Register: 1, Data: value},
@@ -181,7 +190,7 @@ func set(key expr.CtKey, value []byte) []expr.Any {
 	}
 }
 
-// nat translates one end of the packet's connection into to.
+// nat translates one end of the packet's connection to an address and port.
 func nat(kind expr.NATType, to netip.AddrPort) []expr.Any {
 	translate := &expr.NAT{Type: kind, Family: family(to.Addr()), RegAddrMin: 1}
 	exprs := []expr.Any{&expr.Immediate{Register: 1, Data: to.Addr().AsSlice()}}

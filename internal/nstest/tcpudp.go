@@ -17,25 +17,25 @@ import (
 // patience is how long a packet may take over loopback.
 const patience = 10 * time.Second
 
-// TCPPair is an established TCP connection, both ends of it.
+// A TCPPair is both ends of an established TCP connection.
 type TCPPair struct {
 	Client, Server *net.TCPConn
-	// Src is the client's address, Dst the one that it connected to.
+	// Src is the client's address. Dst is the address that it connected to.
 	Src, Dst netip.AddrPort
 
 	t testing.TB
 }
 
-// TCP connects client with server. A port of zero, and a client without an
-// address, are chosen by the kernel.
+// TCP connects client to server. The kernel chooses ports that are zero, and
+// the address of a client without one.
 func (n *NS) TCP(client, server netip.AddrPort) *TCPPair {
 	n.t.Helper()
 	l := n.listenTCP(server)
 	return n.connectTCP(client, l.Addr().(*net.TCPAddr).AddrPort(), l)
 }
 
-// TCPThrough lets client connect to dst, and a rule of the namespace must lead
-// it to server.
+// TCPThrough connects client to dst. A rule of the namespace must translate dst
+// to server.
 func (n *NS) TCPThrough(client, dst, server netip.AddrPort) *TCPPair {
 	n.t.Helper()
 	return n.connectTCP(client, dst, n.listenTCP(server))
@@ -50,7 +50,8 @@ func (n *NS) listenTCP(addr netip.AddrPort) (l *net.TCPListener) {
 	return l
 }
 
-// connectTCP makes a connection to dst, which l accepts, and closes l.
+// connectTCP connects client to dst. It accepts the connection on l and closes
+// l.
 func (n *NS) connectTCP(client, dst netip.AddrPort, l *net.TCPListener) *TCPPair {
 	n.t.Helper()
 	defer l.Close()
@@ -70,13 +71,13 @@ func (n *NS) connectTCP(client, dst netip.AddrPort, l *net.TCPListener) *TCPPair
 	return p
 }
 
-// Send writes data at the client's end and reads it at the server's.
+// Send writes data at the client and reads it at the server.
 func (p *TCPPair) Send(data []byte) {
 	p.t.Helper()
 	p.transfer(p.Client, p.Server, data)
 }
 
-// Reply writes data at the server's end and reads it at the client's.
+// Reply writes data at the server and reads it at the client.
 func (p *TCPPair) Reply(data []byte) {
 	p.t.Helper()
 	p.transfer(p.Server, p.Client, data)
@@ -95,8 +96,8 @@ func (p *TCPPair) transfer(from, to *net.TCPConn, data []byte) {
 	check(p.t, <-written)
 }
 
-// Close closes the connection from the client's end, and then from the
-// server's. When it returns both ends have seen the other's FIN.
+// Close closes the connection, first at the client, then at the server. It
+// returns when both ends have seen the FIN of the other.
 func (p *TCPPair) Close() {
 	p.t.Helper()
 	p.limit()
@@ -106,7 +107,7 @@ func (p *TCPPair) Close() {
 	check(p.t, p.Server.Close())
 }
 
-// shutdown closes one direction, and waits until that has arrived.
+// shutdown closes one direction and waits until the other end has seen it.
 func (p *TCPPair) shutdown(from, to *net.TCPConn) {
 	p.t.Helper()
 	check(p.t, from.CloseWrite())
@@ -114,7 +115,7 @@ func (p *TCPPair) shutdown(from, to *net.TCPConn) {
 	check(p.t, err)
 }
 
-// Abort lets the client end the connection with a RST. When it returns the
+// Abort ends the connection with a RST from the client. It returns when the
 // server has seen it.
 func (p *TCPPair) Abort() {
 	p.t.Helper()
@@ -127,7 +128,7 @@ func (p *TCPPair) Abort() {
 	check(p.t, p.Server.Close())
 }
 
-// limit gives the next operation its time.
+// limit sets the deadline of the next operation.
 func (p *TCPPair) limit() {
 	p.t.Helper()
 	deadline := time.Now().Add(patience)
@@ -135,9 +136,9 @@ func (p *TCPPair) limit() {
 	check(p.t, p.Server.SetDeadline(deadline))
 }
 
-// UDP sends a datagram from src to dst, and one back if reply is set, and
-// returns the addresses as they were used: a port of zero, and a src without an
-// address, are chosen by the kernel. When it returns, all was received.
+// UDP sends a datagram from src to dst and, if reply is set, one back. It
+// returns the addresses used, once all has been received. The kernel chooses
+// ports that are zero, and the address of a src without one.
 func (n *NS) UDP(src, dst netip.AddrPort, reply bool) (from, to netip.AddrPort) {
 	n.t.Helper()
 	server := n.listenUDP(dst)
@@ -146,8 +147,8 @@ func (n *NS) UDP(src, dst netip.AddrPort, reply bool) (from, to netip.AddrPort) 
 	return n.exchangeUDP(src, to, server, reply), to
 }
 
-// UDPThrough sends a datagram from src to dst as UDP does, and a rule of the
-// namespace must lead it to server.
+// UDPThrough is like [NS.UDP], but a rule of the namespace must translate dst
+// to server.
 func (n *NS) UDPThrough(src, dst, server netip.AddrPort, reply bool) (from netip.AddrPort) {
 	n.t.Helper()
 	conn := n.listenUDP(server)
@@ -191,7 +192,7 @@ func (n *NS) exchangeUDP(src, dst netip.AddrPort, server *net.UDPConn, reply boo
 	return client.LocalAddr().(*net.UDPAddr).AddrPort()
 }
 
-// SYN sends the first packet of a TCP connection, of IPv4, and waits for nothing.
+// SYN sends the first packet of a TCP connection over IPv4. It does not wait.
 func (n *NS) SYN(src, dst netip.AddrPort) {
 	n.t.Helper()
 	address := func(a netip.AddrPort) unix.Sockaddr {

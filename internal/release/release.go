@@ -1,4 +1,4 @@
-// Package release tells which release of Linux is running.
+// Package release returns the release of the running Linux kernel.
 package release
 
 import (
@@ -6,19 +6,20 @@ import (
 	"os"
 )
 
-// A Release is the number of a kernel release, as far as features depend on it.
+// A Release is the number of a kernel release, without the parts that features
+// do not depend on.
 type Release struct {
 	Major, Minor int
 }
 
-// Less reports whether r came before other.
+// Less reports whether r is older than other.
 func (r Release) Less(other Release) bool {
 	return r.Major < other.Major || r.Major == other.Major && r.Minor < other.Minor
 }
 
 func (r Release) String() string { return fmt.Sprintf("%d.%d", r.Major, r.Minor) }
 
-// Running returns the release of the running kernel, from
+// Running returns the release of the running kernel. It reads
 // /proc/sys/kernel/osrelease.
 func Running() (Release, error) {
 	b, err := os.ReadFile("/proc/sys/kernel/osrelease")
@@ -28,7 +29,7 @@ func Running() (Release, error) {
 	return Parse(string(b))
 }
 
-// Parse reads what uname -r prints, such as 6.1.0-21-cloud-amd64.
+// Parse parses the output of uname -r, such as 6.1.0-21-cloud-amd64.
 func Parse(s string) (Release, error) {
 	var r Release
 	if _, err := fmt.Sscanf(s, "%d.%d", &r.Major, &r.Minor); err != nil {

@@ -1,2 +1,2 @@
-// Package schema tests the JSON Schemas in docs against what the library writes.
+// Package schema tests the JSON Schemas in docs against the library's output.
 package schema

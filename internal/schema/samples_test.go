@@ -15,8 +15,8 @@ import (
 	"github.com/ti-mo/conntrack"
 )
 
-// TestSamples validates the texts of jsonSamples in json_test.go, which another
-// module cannot import.
+// TestSamples asserts that the schemas accept jsonSamples. It parses them from
+// json_test.go, because another module cannot import them.
 func TestSamples(t *testing.T) {
 	s := compile(t)
 	file, err := parser.ParseFile(token.NewFileSet(), "../../json_test.go", nil, 0)
@@ -34,7 +34,7 @@ func TestSamples(t *testing.T) {
 	}
 }
 
-// constant returns the value of string literals with + between them.
+// constant returns the value of string literals joined by +.
 func constant(t *testing.T, e ast.Expr) string {
 	t.Helper()
 	if sum, ok := e.(*ast.BinaryExpr); ok {
@@ -45,7 +45,8 @@ func constant(t *testing.T, e ast.Expr) string {
 	return text
 }
 
-// TestDocument validates the example of docs/json.md, which the library reads.
+// TestDocument asserts that the schemas accept the example in docs/json.md, and
+// that it stays the same when it is decoded and encoded again.
 func TestDocument(t *testing.T) {
 	s := compile(t)
 	text, err := os.ReadFile("../../docs/json.md")

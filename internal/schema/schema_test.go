@@ -22,8 +22,8 @@ import (
 	"github.com/ti-mo/conntrack"
 )
 
-// schemas validates what the library writes of each type. Readers ignore what they
-// do not know, so the schemas allow for more; the tests do not.
+// schemas validates the JSON of each type. The published schemas allow unknown
+// properties, which readers must ignore; the tests do not.
 type schemas struct {
 	of    map[string]*jsonschema.Schema // by the name of the Go type
 	names map[string]bool               // of all properties
@@ -52,7 +52,7 @@ func compile(t *testing.T) *schemas {
 	return s
 }
 
-// close forbids all properties that a schema does not have.
+// close forbids all properties that a schema does not define.
 func (s *schemas) close(schema any) {
 	switch v := schema.(type) {
 	case map[string]any:
@@ -86,8 +86,8 @@ func (s *schemas) requireValue(t *testing.T, v any) {
 	s.require(t, reflect.TypeOf(v).Name(), text)
 }
 
-// TestGolden validates the JSON of what kernels sent. The dumps among the messages
-// have the form of events.
+// TestGolden asserts that the schemas accept the JSON of messages from kernels.
+// Dumps among them are treated as events.
 func TestGolden(t *testing.T) {
 	s := compile(t)
 	files, err := filepath.Glob("../../testdata/*/*.json")
@@ -115,8 +115,8 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// TestAnyValue validates the JSON of random values. Each property of the schemas
-// is among them.
+// TestAnyValue asserts that the schemas accept the JSON of random values, and
+// that these have every property of the schemas.
 func TestAnyValue(t *testing.T) {
 	s := compile(t)
 	r := rand.New(rand.NewPCG(1, 2))
@@ -133,7 +133,7 @@ func TestAnyValue(t *testing.T) {
 	assert.Empty(t, slices.DeleteFunc(slices.Sorted(maps.Keys(s.names)), func(name string) bool { return written[name] }))
 }
 
-// fill gives some of what v holds random values.
+// fill sets some fields of v to random values.
 func fill(v reflect.Value, r *rand.Rand) {
 	if r.IntN(3) == 0 || !v.CanSet() {
 		return
@@ -165,7 +165,7 @@ func fill(v reflect.Value, r *rand.Rand) {
 	}
 }
 
-// addNames adds the names of all properties of v's JSON.
+// addNames adds the names of all properties in the JSON of v.
 func addNames(t *testing.T, names map[string]bool, v any) {
 	t.Helper()
 	text, err := json.Marshal(v)
@@ -183,7 +183,7 @@ func addNames(t *testing.T, names map[string]bool, v any) {
 	add(value)
 }
 
-// TestRefused asserts that the schemas are not content with anything.
+// TestRefused asserts that the schemas refuse invalid values.
 func TestRefused(t *testing.T) {
 	s := compile(t)
 	for _, tt := range []struct{ name, typ, text string }{

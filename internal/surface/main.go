@@ -1,5 +1,4 @@
-// Surface counts what a reader of the root package meets: its exported names and
-// its files.
+// Surface counts the exported names and the files of the root package.
 //
 //	go run ./internal/surface [-strict]
 package main
@@ -18,7 +17,7 @@ import (
 	"strings"
 )
 
-// The most that the root package is to have.
+// These are the limits for the root package.
 const (
 	maxNames = 260
 	maxFiles = 55
@@ -48,8 +47,8 @@ func main() {
 	}
 }
 
-// count counts the exported names that a package of these files has on Linux, by
-// their kind.
+// count counts the exported names that a package of these files has on Linux,
+// by kind.
 func count(files []string) (map[string]int, error) {
 	linux := build.Default
 	linux.GOOS = "linux"

@@ -8,6 +8,7 @@ import (
 )
 
 // NewKernel returns a function that makes Conns which speak to one kernel, of the
-// given release, each from the socket for its requests. They are of the type
-// *conntrack.Conn. Package conntrack sets it.
-var NewKernel func(r release.Release) (newConn func(*nfnl.Conn) any)
+// given release and with sysctls whose names begin with nf_conntrack_, each from the
+// socket for its requests. They are of the type *conntrack.Conn. Package conntrack sets
+// it.
+var NewKernel func(r release.Release, sysctl func(name string) (uint32, error)) (newConn func(*nfnl.Conn) any)

@@ -69,7 +69,7 @@ func TestWatch(t *testing.T) {
 			w, err := Watch(func() (listener, error) { return Dial(ns.FD()) }, 1, groups)
 			must(t, err)
 			control := ns.TCP(client, server)
-			control.Send([]byte("USER anonymous\r\n")) // the helper knows where lines end from here on
+			control.Send([]byte("USER anonymous\r\n")) // from here on, the helper knows where lines end
 			control.Send([]byte("PORT 127,0,0,2,200,10\r\n"))
 			must(t, newConn(t, ns).Flush())
 
@@ -87,7 +87,7 @@ func TestWatch(t *testing.T) {
 	}
 }
 
-// A mock sends events of its own.
+// A mock is a listener that sends prepared events.
 type mock struct {
 	events []conntrack.Event
 	err    error
@@ -165,7 +165,7 @@ func TestRecords(t *testing.T) {
 	}
 }
 
-// TestRequests does what v0.5.0's examples do.
+// TestRequests asserts that what v0.5.0's examples do works.
 func TestRequests(t *testing.T) {
 	t.Parallel()
 	c := newConn(t, nstest.New(t, nstest.NoTracking()))
@@ -210,8 +210,8 @@ func TestRequests(t *testing.T) {
 	}
 }
 
-// A program that receives messages by itself decodes them with Unmarshal, which
-// v0.5.1 added.
+// TestUnmarshal asserts that a program that receives messages itself can decode
+// them with Unmarshal, which v0.5.1 added.
 func TestUnmarshal(t *testing.T) {
 	t.Parallel()
 	ns := nstest.New(t)

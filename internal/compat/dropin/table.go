@@ -12,13 +12,13 @@ import (
 	"github.com/ti-mo/conntrack"
 )
 
-// A dumper is as much of a Conn as a flow exporter needs.
+// A dumper has the methods of Conn that a flow exporter needs.
 type dumper interface {
 	Dump(opts *conntrack.DumpOptions) ([]conntrack.Flow, error)
 	DumpFilter(f conntrack.Filter, opts *conntrack.DumpOptions) ([]conntrack.Flow, error)
 }
 
-// A deleter is as much of a Conn as a proxy needs to forget flows.
+// A deleter has the methods of Conn that a proxy needs to forget flows.
 type deleter interface {
 	dumper
 	Delete(f conntrack.Flow) error
@@ -26,7 +26,7 @@ type deleter interface {
 
 var _ deleter = (*conntrack.Conn)(nil)
 
-// A Record is what an exporter sends of a flow.
+// A Record is what an exporter sends about a flow.
 type Record struct {
 	ID             uint32           `json:"id"`
 	Status         conntrack.Status `json:"status"`
@@ -40,7 +40,8 @@ type Record struct {
 	Text           string
 }
 
-// Records returns the flows of a zone that are translated, or all others.
+// Records returns the flows of a zone that are translated, or those that are
+// not.
 func Records(d dumper, zone uint16, translated bool) ([]Record, error) {
 	flows, err := d.DumpFilter(conntrack.Filter{}, &conntrack.DumpOptions{ZeroCounters: false})
 	if err != nil {
@@ -76,7 +77,7 @@ func newRecord(f *conntrack.Flow) Record {
 	return r
 }
 
-// ByTuple returns the flows of a mark by their original tuples.
+// ByTuple returns the flows with a mark, by original tuple.
 func ByTuple(d dumper, mark, mask uint32) (map[conntrack.Tuple]*conntrack.Flow, error) {
 	flows, err := d.DumpFilter(conntrack.Filter{Mark: mark, Mask: mask}, nil)
 	if err != nil {
@@ -89,8 +90,8 @@ func ByTuple(d dumper, mark, mask uint32) (map[conntrack.Tuple]*conntrack.Flow, 
 	return byTuple, nil
 }
 
-// Forget removes the flows of a protocol to an endpoint, whichever direction it is
-// the source of, and returns how many there were.
+// Forget removes the flows of a protocol that have endpoint as their source in
+// either direction. It returns their number.
 func Forget(d deleter, proto uint8, endpoint netip.AddrPort) (int, error) {
 	flows, err := d.Dump(nil)
 	if err != nil {
@@ -102,7 +103,8 @@ func Forget(d deleter, proto uint8, endpoint netip.AddrPort) (int, error) {
 		if reply.Proto.Protocol != proto || reply.IP.SourceAddress != endpoint.Addr() || reply.Proto.SourcePort != endpoint.Port() {
 			continue
 		}
-		// The key alone: all else would be compared, or sent for nothing.
+		// Only the key is needed: other fields would be compared, or sent for
+		// nothing.
 		if err := d.Delete(conntrack.Flow{TupleOrig: f.TupleOrig, Zone: f.Zone}); err != nil {
 			return forgotten, fmt.Errorf("delete %s: %w", f.TupleOrig, err)
 		}
@@ -111,7 +113,7 @@ func Forget(d deleter, proto uint8, endpoint netip.AddrPort) (int, error) {
 	return forgotten, nil
 }
 
-// Dial opens a Conn in a network namespace, with a buffer for many events.
+// Dial opens a Conn in a network namespace, with a large receive buffer.
 func Dial(netns int) (*conntrack.Conn, error) {
 	c, err := conntrack.Dial(&netlink.Config{NetNS: netns})
 	if err != nil {
@@ -126,8 +128,8 @@ func Dial(netns int) (*conntrack.Conn, error) {
 	return c, c.SetWriteBuffer(1 << 16)
 }
 
-// Key returns a flow that stands for the one between two endpoints, for Get, Update
-// and Delete.
+// Key returns a flow between two endpoints, as a key for Get, Update and
+// Delete.
 func Key(proto uint8, src, dst netip.AddrPort) conntrack.Flow {
 	return conntrack.Flow{
 		TupleOrig: conntrack.Tuple{
@@ -144,8 +146,8 @@ func Key(proto uint8, src, dst netip.AddrPort) conntrack.Flow {
 	}
 }
 
-// Occupancy returns how full the table is, and how many packets were dropped for
-// that on all CPUs.
+// Occupancy returns how full the table is, and how many packets all CPUs have
+// dropped because it was full.
 func Occupancy(c *conntrack.Conn) (ratio float64, dropped uint64, err error) {
 	global, err := c.StatsGlobal()
 	if err != nil {

@@ -1,8 +1,8 @@
 //go:build linux
 
-// Package dropin does with a Conn what programs do that are written for
-// github.com/ti-mo/conntrack v0.5.0: it compiles with that, with
-// -modfile=v050.mod, and with this library, unedited.
+// Package dropin uses a Conn like programs written for
+// github.com/ti-mo/conntrack v0.5.0. It compiles unchanged with that version,
+// using -modfile=v050.mod, and with this library.
 package dropin
 
 import (
@@ -14,8 +14,8 @@ import (
 	"github.com/ti-mo/netfilter"
 )
 
-// A listener is as much of a Conn as a Watcher needs, so that tests can do without
-// a kernel.
+// A listener has the methods of Conn that a Watcher needs. Tests can implement
+// it without a kernel.
 type listener interface {
 	Listen(evChan chan<- conntrack.Event, numWorkers uint8, groups []netfilter.NetlinkGroup) (chan error, error)
 	Close() error
@@ -23,10 +23,10 @@ type listener interface {
 
 var _ listener = (*conntrack.Conn)(nil)
 
-// dialKernel opens a listener of the kernel.
+// dialKernel opens a listener for the kernel.
 func dialKernel() (listener, error) { return conntrack.Dial(nil) }
 
-// A Watcher keeps what flows became of, as mesh clients and flow exporters do.
+// A Watcher keeps track of flows, like mesh clients and flow exporters.
 type Watcher struct {
 	conn listener
 	done chan struct{}
@@ -40,7 +40,7 @@ type Watcher struct {
 	err     error
 }
 
-// Watch starts a Watcher of the events of groups. A nil dial is that of the kernel.
+// Watch starts a Watcher for the events of groups. A nil dial means the kernel.
 func Watch(dial func() (listener, error), workers uint8, groups []netfilter.NetlinkGroup) (*Watcher, error) {
 	if dial == nil {
 		dial = dialKernel
@@ -65,7 +65,8 @@ func Watch(dial func() (listener, error), workers uint8, groups []netfilter.Netl
 	return w, nil
 }
 
-// Close ends the Watcher, and returns the error that ended it before.
+// Close stops the Watcher. It returns the error that stopped it earlier, if
+// any.
 func (w *Watcher) Close() error {
 	err := w.conn.Close()
 	close(w.done)
@@ -105,7 +106,7 @@ func (w *Watcher) handle(ev conntrack.Event) {
 	}
 }
 
-// Counts returns how many events of each type there were, by the type's text.
+// Counts returns the number of events of each type, by the type's text.
 func (w *Watcher) Counts() map[string]int {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -7,10 +7,10 @@ import (
 	"github.com/ti-mo/netfilter"
 )
 
-// stopMark is the mark of the flow whose end ends the program.
+// stopMark is the mark of the flow whose end stops the program.
 const stopMark = 0x570b
 
-// printEvents prints "listening" and then each event.
+// printEvents prints "listening" and then every event.
 func printEvents(print func(any)) error {
 	c := dial()
 	if err := c.SetReadBuffer(1 << 20); err != nil {

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// fields returns all exported fields of v, however deep, in a form that JSON keeps
-// as it is. It does not ask v how it wants to be printed or encoded.
+// fields returns all exported fields of v, at any depth, in a form that JSON
+// does not change. It does not call methods of v that print or encode.
 func fields(v any) any {
 	return walk(reflect.ValueOf(v))
 }

@@ -14,17 +14,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// patience is how long a call may take that does not wait for anything.
+// patience is how long a call that does not wait for anything may take.
 const patience = 10 * time.Second
 
-// A habit is something that a program does with a Conn of its own.
+// A habit is something that a program does with its own Conn.
 type habit struct {
 	name string
 	do   func(c *conntrack.Conn) error
 }
 
-// printHabits prints how each habit ends: an object of outcomes by name. They run
-// side by side, each with flows of its own.
+// printHabits prints the outcome of each habit, as an object by name. Habits
+// run concurrently, with their own flows.
 func printHabits(print func(any)) error {
 	habits := allHabits()
 	ends := make([]chan object, len(habits))
@@ -56,7 +56,7 @@ func await(late context.Context, end <-chan object) object {
 	}
 }
 
-// outcome says what a program can tell of err.
+// outcome returns what a program can learn from err.
 func outcome(err error) object {
 	o := object{"Error": err != nil}
 	if err == nil {
@@ -78,7 +78,7 @@ func allHabits() (all []habit) {
 	for _, m := range methods() {
 		all = append(all, habit{m.name + " after Close", func(c *conntrack.Conn) error {
 			if err := c.Close(); err != nil {
-				return nil // which differs from the error that is expected
+				return nil // differs from the expected error
 			}
 			return m.do(c)
 		}})
@@ -90,7 +90,7 @@ func allHabits() (all []habit) {
 	return all
 }
 
-// methods are all methods of a Conn, called as they ought to be.
+// methods are calls of all methods of Conn with valid arguments.
 func methods() []habit {
 	f := newFlow(1)
 	return []habit{
@@ -115,7 +115,7 @@ func methods() []habit {
 	}
 }
 
-// newFlow returns a flow that can be created, different for each port.
+// newFlow returns a flow that can be created. It is different for each port.
 func newFlow(port uint16) conntrack.Flow {
 	return conntrack.NewFlow(17, conntrack.StatusConfirmed, addr4, other4, port, 53, 600, 0)
 }
@@ -132,8 +132,8 @@ func listen(c *conntrack.Conn, workers uint8, groups []netfilter.NetlinkGroup) e
 	return err
 }
 
-// tupleHabits are the calls that need a tuple, with flows that have none or have
-// half of one.
+// tupleHabits are calls that need a tuple, with flows that have none or an
+// incomplete one.
 func tupleHabits() (all []habit) {
 	flows := map[string]func(*conntrack.Flow){
 		"no tuple":          func(f *conntrack.Flow) { f.TupleOrig, f.TupleReply = conntrack.Tuple{}, conntrack.Tuple{} },
@@ -227,8 +227,8 @@ func invert(err error) error {
 	return nil
 }
 
-// closeAfterListen asserts that Close ends the workers without an error, and that
-// the caller may close both channels then.
+// closeAfterListen asserts that Close ends the workers without an error, and
+// that the caller can then close both channels.
 func closeAfterListen(c *conntrack.Conn) error {
 	events := make(chan conntrack.Event, 64)
 	errs, err := c.Listen(events, 4, netfilter.GroupsCT)
@@ -243,7 +243,7 @@ func closeAfterListen(c *conntrack.Conn) error {
 	return <-errs
 }
 
-// kernelHabits are the calls to which the kernel has something to say.
+// kernelHabits are calls that the kernel may refuse.
 func kernelHabits() []habit {
 	return []habit{
 		{"Get of no such flow", func(c *conntrack.Conn) error { _, err := c.Get(newFlow(10)); return err }},

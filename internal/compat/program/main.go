@@ -1,14 +1,14 @@
 //go:build linux
 
-// Program prints what it sees and gets through the library, as JSON. It is written
-// for github.com/ti-mo/conntrack v0.5.0, and the tests of package compat build it
-// with that and with this library, and compare:
+// Program prints the results of using the library as JSON. It is written for
+// github.com/ti-mo/conntrack v0.5.0. The tests of package compat build it with
+// that version and with this library, and compare the output:
 //
-//	program texts     what String methods, fmt and slog make of values
+//	program texts     how values print with String, fmt and slog
 //	program table     the table, the expectations and the statistics
-//	program events    the events, one a line, until the flow marked stopMark ends
-//	program habits    how calls end that fail, or nearly
-//	program requests  what a sequence of requests makes of an empty table
+//	program events    the events, one per line, until the flow marked stopMark ends
+//	program habits    the outcome of calls that fail or nearly fail
+//	program requests  the effect of a sequence of requests on an empty table
 package main
 
 import (

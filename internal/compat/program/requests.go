@@ -10,8 +10,8 @@ import (
 	"github.com/ti-mo/conntrack"
 )
 
-// printRequests prints, for each of a sequence of requests, how it ended and what
-// the table is afterwards.
+// printRequests prints the outcome of each request in a sequence, and the table
+// after it.
 func printRequests(print func(any)) error {
 	c := dial()
 	defer c.Close()

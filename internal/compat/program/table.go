@@ -116,8 +116,8 @@ func addStats(table object, c *conntrack.Conn) error {
 	return nil
 }
 
-// addGet adds each flow of the table as Get returns it, by its original tuple: it
-// comes last, since a Get that hangs keeps the Conn.
+// addGet adds the result of Get for each flow of the table, by original tuple.
+// It must come last, because a Get that hangs blocks the Conn.
 func addGet(table object, c *conntrack.Conn, flows []conntrack.Flow) {
 	var all []any
 	for _, f := range flows {
@@ -134,7 +134,7 @@ func addGet(table object, c *conntrack.Conn, flows []conntrack.Flow) {
 		case flow := <-got:
 			all = append(all, flow)
 		case <-time.After(patience):
-			return // table has no "Get"
+			return // table lacks "Get"
 		}
 	}
 	table["Get"] = all

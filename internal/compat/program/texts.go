@@ -11,8 +11,8 @@ import (
 	"github.com/ti-mo/conntrack"
 )
 
-// printTexts prints the texts of values that are made here: an object of texts by
-// what they are of.
+// printTexts prints the texts of values constructed here, as an object by
+// value.
 func printTexts(print func(any)) error {
 	texts := object{}
 	add := func(name string, v fmt.Stringer) { texts[name] = textsOf(v) }
@@ -28,7 +28,7 @@ func printTexts(print func(any)) error {
 	return nil
 }
 
-// textsOf returns v as programs print it.
+// textsOf returns the texts of v that programs print.
 func textsOf(v fmt.Stringer) object {
 	return object{
 		"String": v.String(),
@@ -39,7 +39,7 @@ func textsOf(v fmt.Stringer) object {
 	}
 }
 
-// logged returns v as log/slog writes it in a line of text.
+// logged returns the text that log/slog writes for v.
 func logged(v any) string {
 	var line bytes.Buffer
 	handler := slog.NewTextHandler(&line, &slog.HandlerOptions{
@@ -96,15 +96,15 @@ func addStatus(add func(string, fmt.Stringer)) {
 	for bit := range 32 {
 		add(fmt.Sprintf("Status of bit %d", bit), conntrack.Status{Value: 1 << bit})
 	}
-	// All of v0.5.0's flags, and each combination of those that flows have.
+	// These are all flags of v0.5.0 and all combinations that flows have.
 	add("Status of bits 0 to 14", conntrack.Status{Value: 1<<15 - 1})
 	for flags := range 1 << 10 {
 		add(fmt.Sprintf("Status %#x", flags), conntrack.Status{Value: conntrack.StatusFlag(flags)})
 	}
 }
 
-// addNumbers adds counters, adjustments and statistics: with each field given or
-// not, since v0.5.0 takes some of these for empty.
+// addNumbers adds counters, adjustments and statistics with each combination of
+// fields, because v0.5.0 treats some of them as empty.
 func addNumbers(add func(string, fmt.Stringer)) {
 	for i, c := range counters() {
 		add(fmt.Sprintf("Counter %d", i), c)
