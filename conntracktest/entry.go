@@ -301,7 +301,7 @@ func (k *Kernel) writeEvent(w *writer, e *entry, ev events, pid uint32) (group u
 	default:
 		group = groupUpdate
 	}
-	w.message(subsysConntrack<<8|typ, flags, 0, pid, e.tuples[0].family(), 0)
+	w.message(messageType(subsysConntrack, typ), flags, 0, pid, e.tuples[0].family(), 0)
 	e.writeTuples(w)
 	w.u32(ctaID, e.id)
 	w.u32(ctaStatus, e.status)
@@ -346,7 +346,7 @@ func (e *entry) write(w *writer, now time.Time, s *socket, h header, use int, fl
 	if s.pid != 0 {
 		flags |= flagMulti
 	}
-	w.message(subsysConntrack<<8|ctNew, flags, h.seq, s.pid, e.tuples[0].family(), 0)
+	w.message(messageType(subsysConntrack, ctNew), flags, h.seq, s.pid, e.tuples[0].family(), 0)
 	e.writeTuples(w)
 	w.u32(ctaStatus, e.status)
 	w.u32(ctaMark, e.mark)

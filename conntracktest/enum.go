@@ -96,6 +96,9 @@ const (
 )
 
 // linux/netfilter/nfnetlink_conntrack.h
+// messageType returns the type of a message of a subsystem.
+func messageType(subsystem, message uint16) uint16 { return subsystem<<8 | message }
+
 const (
 	ctNew = iota
 	ctGet

@@ -286,7 +286,7 @@ func (k *Kernel) expectEvent(x *expect, typ uint16, pid uint32, report bool) {
 	if typ == expDelete {
 		group, flags = groupExpDestroy, 0
 	}
-	w.message(subsysExpect<<8|typ, flags, 0, pid, x.tuple.family(), 0)
+	w.message(messageType(subsysExpect, typ), flags, 0, pid, x.tuple.family(), 0)
 	x.write(&w, k.now)
 	w.end()
 	var except uint32
@@ -338,7 +338,7 @@ func ones(like netip.Addr) netip.Addr {
 }
 
 func (x *expect) answer(w *writer, c *call, now time.Time) {
-	w.message(subsysExpect<<8|expNew, flagMulti, c.seq, c.s.pid, x.tuple.family(), 0)
+	w.message(messageType(subsysExpect, expNew), flagMulti, c.seq, c.s.pid, x.tuple.family(), 0)
 	x.write(w, now)
 	w.end()
 }
@@ -429,7 +429,7 @@ func (k *Kernel) deleteExpect(c *call) errno {
 
 func (k *Kernel) getStatsExpect(c *call) (acknowledged bool, err errno) {
 	s := k.stats
-	return k.dumpStats(c, subsysConntrack<<8|expGetStatsCPU, func(w *writer) {
+	return k.dumpStats(c, messageType(subsysConntrack, expGetStatsCPU), func(w *writer) {
 		w.u32(ctaStatsExpNew, s.expectNew)
 		w.u32(ctaStatsExpCreate, s.expectCreate)
 		w.u32(ctaStatsExpDelete, s.expectDelete)

@@ -286,9 +286,9 @@ func TestReleases(t *testing.T) {
 	for _, release := range []string{"4.18", "5.4", "5.10", "5.15", "6.8", "6.12", "6.18", "7.2"} {
 		for _, filter := range filters {
 			k, c := dial(t, &conntracktest.Options{Release: release})
-			a, b, v6 := udp(1), udp(2), udp(3)
+			a, b := udp(1), udp(2)
 			a.Mark, b.Zone, a.Status.Value = 1, 3, conntrack.StatusSeenReply
-			v6 = conntrack.NewFlow(17, 0, netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::2"), 1, 2, 100, 0)
+			v6 := conntrack.NewFlow(17, 0, netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::2"), 1, 2, 100, 0)
 			require.NoError(t, k.Add(a, b, v6))
 			flows, err := c.DumpFilter(filter, nil)
 			require.NoError(t, err)

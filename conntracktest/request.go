@@ -510,7 +510,7 @@ func (k *Kernel) getUnconfirmed(c *call) (acknowledged bool, err errno) {
 
 func (k *Kernel) getStats(c *call) (acknowledged bool, err errno) {
 	s := k.stats
-	return k.dumpStats(c, subsysConntrack<<8|ctGetStatsCPU, func(w *writer) {
+	return k.dumpStats(c, messageType(subsysConntrack, ctGetStatsCPU), func(w *writer) {
 		w.u32(ctaStatsFound, 0)
 		w.u32(ctaStatsInvalid, 0)
 		w.u32(ctaStatsInsert, s.insert)
@@ -544,7 +544,7 @@ func (k *Kernel) dumpStats(c *call, typ uint16, write func(*writer)) (acknowledg
 
 func (k *Kernel) getStatsGlobal(c *call) errno {
 	var w writer
-	w.message(subsysConntrack<<8|ctGetStats, flagMulti, c.seq, c.s.pid, afUnspec, 0)
+	w.message(messageType(subsysConntrack, ctGetStats), flagMulti, c.seq, c.s.pid, afUnspec, 0)
 	w.u32(ctaStatsGlobalEntries, uint32(k.count()))
 	if k.atLeast(4, 18) {
 		w.u32(ctaStatsGlobalMaxEntries, uint32(k.opts.MaxEntries))

@@ -451,7 +451,7 @@ func (r source) expect() func(s *side) conntrack.Expect {
 }
 
 func (r source) operation() operation {
-	switch pick(r, r.IntN(14), r.IntN(14), r.IntN(20)) {
+	switch pick(r, r.IntN(14), r.IntN(14), r.IntN(22)) {
 	case 0, 1, 2, 3, 4:
 		f := r.newFlow()
 		return operation{name: fmt.Sprintf("create %s", flowText(f)), do: func(s *side) string {
@@ -538,6 +538,26 @@ func (r source) operation() operation {
 			}
 			got, err := s.c.GetExpect(ex(s))
 			return code(err) + expectText(got)
+		}}
+	case 19:
+		filter, helper := r.filter(), r.one(3)
+		var change conntrack.Flow
+		r.details(&change)
+		return operation{name: "update func " + flowText(change), many: true, do: func(s *side) string {
+			if helper {
+				return code(s.c.FlushExpectHelper("ftp"))
+			}
+			n, err := s.c.UpdateFunc(context.Background(), filter, func(f *conntrack.Flow) (conntrack.Flow, bool) {
+				return change, f.Mark == 0
+			})
+			// Which failure is the first depends on the order.
+			return fmt.Sprint(n, err == nil)
+		}}
+	case 20:
+		filter := r.filter()
+		return operation{name: fmt.Sprintf("delete func %v", filter), many: true, do: func(s *side) string {
+			n, err := s.c.DeleteFunc(context.Background(), filter, func(f *conntrack.Flow) bool { return f.Mark != 1 })
+			return fmt.Sprint(n, code(err))
 		}}
 	}
 	key := r.anyKey()
