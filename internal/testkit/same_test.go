@@ -344,6 +344,10 @@ func (r source) key(index int, random conntrack.Flow, by int) func(s *side) conn
 		}
 		f := s.before[index%len(s.before)]
 		k := conntrack.Flow{ID: f.ID, Zone: f.Zone, TupleOrig: f.TupleOrig, TupleReply: f.TupleReply}
+		// A successor mostly has the ID of the one before, but not always.
+		if now, err := s.c.Get(conntrack.Flow{Zone: f.Zone, TupleOrig: f.TupleOrig, TupleReply: f.TupleReply}); err == nil {
+			k.ID = now.ID
+		}
 		switch by {
 		case 1:
 			k.ID = 0
@@ -573,8 +577,12 @@ func (r source) operation() operation {
 
 // remember makes flows known to keys, if they are in the table, and returns them.
 func (s *side) remember(flows ...conntrack.Flow) string {
+	keys := make([]conntrack.Flow, len(flows))
+	for i, f := range flows {
+		keys[i] = conntrack.Flow{Zone: f.Zone, TupleOrig: f.TupleOrig, TupleReply: f.TupleReply}
+	}
 	var texts []string
-	for f, err := range s.c.GetBatch(flows) {
+	for f, err := range s.c.GetBatch(keys) {
 		if err == nil {
 			s.before = append(s.before, f)
 			texts = append(texts, flowText(f))
