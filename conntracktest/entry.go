@@ -99,8 +99,9 @@ func (k *Kernel) taken(e *entry, t *tuple, reply bool) bool {
 	return false
 }
 
-// count returns how many entries count towards the size of the table.
-func (k *Kernel) count() int { return len(k.entries) - k.holes + len(k.undelivered) }
+// count returns how many entries count towards the size of the table: also those that
+// somebody refers to when they have left it.
+func (k *Kernel) count() int { return len(k.entries) - k.holes + k.unburied }
 
 // insert puts e into the table.
 func (k *Kernel) insert(e *entry) errno {
@@ -178,6 +179,7 @@ func (k *Kernel) delete(e *entry, pid uint32, report bool) {
 func (k *Kernel) unlink(e *entry) {
 	e.gone = true
 	k.holes++
+	k.unburied++
 	for i, t := range e.tuples {
 		key := tupleKey{t, e.zone.in(i == 1)}
 		k.index[key] = slices.DeleteFunc(k.index[key], func(h half) bool { return h == half{e, i == 1} })
@@ -197,6 +199,7 @@ func (k *Kernel) bury(e *entry) {
 		return
 	}
 	e.buried = true
+	k.unburied--
 	k.removeExpects(e)
 	k.slots.free = append(k.slots.free, e.slot)
 	if e.master != nil {

@@ -94,6 +94,7 @@ type Kernel struct {
 	serials     uint64
 	slots       slots
 	index       map[tupleKey][]half
+	unburied    int      // entries that left the table and that something refers to
 	undelivered []*entry // those whose destroy events found no room
 	expects     []*expect
 	expectIDs   uint32
