@@ -48,7 +48,8 @@ type Expect struct {
 	// Flags are [ExpectPermanent] and the like (CTA_EXPECT_FLAGS, Linux
 	// 2.6.37). Class is the number of the helper's policy (CTA_EXPECT_CLASS,
 	// Linux 3.4). The policy limits how many expectations a master has and for
-	// how long; one too many replaces the oldest.
+	// how long; one too many replaces the oldest. Linux 5.10 ignores
+	// Class in an expectation without HelpName.
 	Flags, Class uint32
 
 	NAT ExpectNAT
@@ -245,6 +246,19 @@ func (c *Conn) GetExpect(ex Expect) (Expect, error) {
 // DeleteExpect removes the expectation that [Conn.GetExpect] would return. If
 // no such expectation exists, the error satisfies errors.Is(err, unix.ENOENT).
 func (c *Conn) DeleteExpect(ex Expect) error {
+	err := c.deleteExpect(ex)
+	if ex.ID == 0 || !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	// Linux 5.10 gives one ID, and compares with another when it deletes.
+	if _, err := c.GetExpect(ex); err == nil {
+		ex.ID = 0
+		return c.deleteExpect(ex)
+	}
+	return err
+}
+
+func (c *Conn) deleteExpect(ex Expect) error {
 	return c.expectError("delete expectation", &ex, func(r *request) error {
 		if err := r.expectKey(expDelete, netlink.Acknowledge, &ex); err != nil {
 			return err

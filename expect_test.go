@@ -225,7 +225,7 @@ func TestCreateExpect(t *testing.T) {
 		},
 		{
 			name: "class", master: sip4, dst: other4, honour: true,
-			change: func(ex *conntrack.Expect) { ex.Class = 1 },
+			change: func(ex *conntrack.Expect) { ex.Class, ex.HelpName = 1, "sip" },
 		},
 		{
 			name: "function", master: ftp4, dst: other4, honour: true,
@@ -271,6 +271,9 @@ func TestCreateExpect(t *testing.T) {
 			ex := newExpect(tt.master, tt.dst)
 			if tt.change != nil {
 				tt.change(&ex)
+			}
+			if ex.HelpName == "nonesuch" {
+				needKernel(t, 5, 11, "before, the kernel looks for the helper")
 			}
 			require.NoError(t, c.CreateExpect(ex))
 			require.ErrorIs(t, c.CreateExpect(ex), unix.EEXIST)
@@ -344,7 +347,7 @@ func TestCreateExpectRefused(t *testing.T) {
 		{"master has no helper", newFlow(1), none, unix.EOPNOTSUPP},
 		{"another zone", helped, func(ex *conntrack.Expect) { ex.Zone = 3 }, unix.ENOENT},
 		{"unknown function", helped, func(ex *conntrack.Expect) { ex.Function = "nonesuch" }, unix.EINVAL},
-		{"class that the helper has not", helped, func(ex *conntrack.Expect) { ex.Class = 100 }, unix.EINVAL},
+		{"class that the helper has not", helped, func(ex *conntrack.Expect) { ex.Class, ex.HelpName = 100, "ftp" }, unix.EINVAL},
 		{"long helper name", helped, func(ex *conntrack.Expect) { ex.HelpName = "0123456789abcdef" }, unix.EINVAL},
 	}
 	for _, tt := range tests {
@@ -545,7 +548,7 @@ func TestExpectsOf(t *testing.T) {
 	create(t, c, master, newFlow(1))
 	for i := range several {
 		ex := newExpect(master, netip.AddrPortFrom(server4.Addr(), uint16(i)))
-		ex.Class = 1
+		ex.Class, ex.HelpName = 1, "sip"
 		require.NoError(t, c.CreateExpect(ex))
 	}
 

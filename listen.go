@@ -71,9 +71,12 @@ type EventOptions struct {
 	// function: when it is called, the loop has seen all that happened until
 	// the end of the dump, even if no event follows.
 	//
-	// The loop calls the functions in its own goroutine, between events. When
-	// the loop has ended, it receives no more functions and calls none of those
-	// that it holds. So send in a select that has another way out.
+	// The loop calls the functions in its own goroutine, between events. It
+	// receives a few of them ahead. A loop that is slower than events come
+	// calls them late: when it has caught up, at the latest after an
+	// [ErrOverrun]. When the loop has ended, it receives no more functions and
+	// calls none of those that it holds. So send and wait in a select that has
+	// another way out.
 	Fence <-chan func()
 
 	// Reuse makes the loop decode all events of flows into one [Flow], to save
@@ -387,8 +390,12 @@ func attach(s *nfnl.Conn, opts *EventOptions) error {
 	}
 }
 
+// maxFences is how many functions from EventOptions.Fence the loop may hold.
+const maxFences = 64
+
 // fences are the functions from EventOptions.Fence that were not called yet.
 type fences struct {
+	room  chan struct{} // one for each function that is held
 	mu    sync.Mutex
 	asked []func() // received since the loop last looked
 	next  []func() // to call when the queue is found empty
@@ -400,18 +407,22 @@ func (f *fences) collect(ch <-chan func(), wake func()) (stop func()) {
 	if ch == nil {
 		return func() {}
 	}
+	f.room = make(chan struct{}, maxFences)
 	done := make(chan struct{})
 	var collector sync.WaitGroup
 	collector.Go(func() {
 		for {
 			select {
+			case f.room <- struct{}{}:
+			case <-done:
+				return
+			}
+			select {
 			case fn, ok := <-ch:
 				if !ok {
 					return
 				}
-				f.mu.Lock()
-				f.asked = append(f.asked, fn)
-				f.mu.Unlock()
+				f.ask(fn)
 				wake()
 			case <-done:
 				return
@@ -422,6 +433,12 @@ func (f *fences) collect(ch <-chan func(), wake func()) (stop func()) {
 		close(done)
 		collector.Wait()
 	}
+}
+
+func (f *fences) ask(fn func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.asked = append(f.asked, fn)
 }
 
 // due moves the functions that were asked for to next, and reports whether next
@@ -436,7 +453,10 @@ func (f *fences) due() bool {
 // call calls the functions that are due.
 func (f *fences) call() {
 	for _, fn := range f.next {
-		fn()
+		if fn != nil {
+			fn()
+		}
+		<-f.room
 	}
 	f.next = nil
 }

@@ -132,7 +132,7 @@ func (c *Conn) tracks(family netfilter.ProtoFamily, function string) (tracks, kn
 		tracks = tracks || strings.HasPrefix(name, function)
 		return err
 	})
-	if nfnl.IsInvalid(err) || errors.Is(err, errors.ErrUnsupported) {
+	if nfnl.IsInvalid(err) || errors.Is(err, errors.ErrUnsupported) || errors.Is(err, ErrDumpInterrupted) {
 		return false, false, nil
 	}
 	return tracks, known, err

@@ -533,18 +533,24 @@ func (c *wireCase) entry(proto uint8, src netip.Addr, nat NATRange) []byte {
 	return nil
 }
 
-// sentFor returns the attributes of what is sent to create an entry, and to
-// delete it.
+// sentFor returns the attributes that are sent to create, update and delete an
+// entry.
 func sentFor(v any) [][]byte {
 	switch v := v.(type) {
 	case *Event:
 		return sentFor(v.Flow)
 	case *Flow:
-		var e nfnl.Encoder
-		if err := (attempt{op: opDelete}).append(&e, v, 0); err != nil {
-			return nil
+		update := *v
+		update.TupleMaster, update.NAT = Tuple{}, nil // only a new flow has them
+		sent := [][]byte{encodeFlow(v)}
+		for o, f := range map[op]*Flow{opUpdate: &update, opDelete: v} {
+			var e nfnl.Encoder
+			if err := (attempt{op: o}).append(&e, f, 0); err != nil {
+				return nil
+			}
+			sent = append(sent, encoded(&e))
 		}
-		return [][]byte{encodeFlow(v), encoded(&e)}
+		return sent
 	case *Expect:
 		r := newRequest()
 		defer r.free()

@@ -222,6 +222,9 @@ func TestConntrackListsTraffic(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+			if tt.name == "many" {
+				needSteadyUse(t)
+			}
 			ns := nstest.New(t, nstest.Accounting(), nstest.Timestamps())
 			c := dial(t, ns)
 			tt.send(t, ns)
@@ -366,6 +369,9 @@ func TestConntrackListsCreated(t *testing.T) {
 	for name, flows := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			if name == "every protocol" {
+				needSteadyUse(t)
+			}
 			ns := nstest.New(t, nstest.Timestamps())
 			ns.Labels()
 			c := dial(t, ns)

@@ -267,6 +267,7 @@ func textFlows(t *testing.T) (flows []conntrack.Flow) {
 
 func TestTextAsCommandCreated(t *testing.T) {
 	t.Parallel()
+	needSteadyUse(t)
 	ns := nstest.New(t, nstest.Accounting(), nstest.Timestamps())
 	ns.Labels()
 	c := dial(t, ns)
@@ -293,7 +294,7 @@ func TestRestoreFromText(t *testing.T) {
 				flows, err := c.Dump(nil)
 				require.NoError(t, err)
 				for _, f := range flows {
-					f.ID, f.Timeout = 0, 3000
+					f.ID, f.Timeout, f.Use = 0, 3000, 1
 					// Labels without a name are lost.
 					texts = append(texts, strings.TrimSuffix(o.Flow(&f), " labels"))
 				}

@@ -112,7 +112,7 @@ func loadModules(names []string) error {
 // setLimits gives connection tracking the limits of a machine with more memory.
 func setLimits() error {
 	const flows = "262144"
-	for _, parameter := range []string{"nf_conntrack_buckets", "nf_conntrack_max"} {
+	for _, parameter := range []string{"nf_conntrack_buckets", "nf_conntrack_max", "nf_conntrack_expect_max"} {
 		path := filepath.Join("/proc/sys/net/netfilter", parameter)
 		if err := os.WriteFile(path, []byte(flows), 0); err != nil {
 			return err

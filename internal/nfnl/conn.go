@@ -445,6 +445,7 @@ func (x *exchange) result(m rawMessage) error {
 	if err == nil || x.failed == nil || errors.Is(err, ErrMalformed) {
 		return err
 	}
+	x.denied = nil
 	if i == 0 && errors.Is(err, fs.ErrPermission) {
 		x.denied = err
 	}

@@ -34,7 +34,7 @@ var (
 
 	// ErrClosed means that the Conn was closed. It satisfies errors.Is(err,
 	// fs.ErrClosed) and, on Linux, errors.Is(err, unix.EBADF).
-	ErrClosed = fmt.Errorf("%w: %w", fs.ErrClosed, errBadFile)
+	ErrClosed error = closedError{}
 
 	// ErrNotFound, ErrBusy and ErrNoMemory are unix.ENOENT, EBUSY and ENOMEM on
 	// Linux.
@@ -45,6 +45,12 @@ var (
 	errForeignSender = errors.New("message from another sender than the kernel")
 	errEmptyRequest  = errors.New("a request without a message")
 )
+
+type closedError struct{}
+
+func (closedError) Error() string { return "the Conn is closed" }
+
+func (closedError) Unwrap() []error { return []error{fs.ErrClosed, errBadFile} }
 
 // Attributes of an extended acknowledgement (enum nlmsgerr_attrs).
 const (

@@ -31,7 +31,7 @@ type Receiver struct {
 	// waits for one.
 	Idle func()
 	// Eager makes Receive look for events at once instead of letting them
-	// gather.
+	// gather, and call Idle also after events that were all that was queued.
 	Eager bool
 
 	c      *Conn
@@ -78,8 +78,12 @@ func (r *Receiver) Receive(fn func(Message, error) bool) error {
 	if err != nil {
 		return err
 	}
-	if r.pass(n, fn) && overrun {
+	more := r.pass(n, fn)
+	switch {
+	case more && overrun:
 		return ErrOverrun
+	case more && r.Eager && r.Idle != nil && n < eventBatch:
+		r.Idle()
 	}
 	return nil
 }
