@@ -22,5 +22,6 @@
 //   - Flow.ID of a flow that is added again is that of the one before if nothing else
 //     was added or removed in between.
 //   - There is one CPU, and most statistics are 0.
-//   - Errors come without a text.
+//   - Errors come without the kernel's text.
+//   - There is one network namespace: no event has an NSID.
 package conntracktest

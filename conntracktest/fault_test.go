@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"io/fs"
 	"net/netip"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/mdlayher/netlink"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/ti-mo/conntrack"
@@ -380,4 +382,53 @@ func TestSameID(t *testing.T) {
 	require.Equal(t, before.ID, k.Flows()[1].ID)
 	require.NotEqual(t, before.ID, k.Flows()[0].ID)
 	require.NoError(t, c.Delete(before), "it is the new one")
+}
+
+// TestConcurrent is for the race detector.
+func TestConcurrent(t *testing.T) {
+	t.Parallel()
+	k, c := dial(t, nil)
+	other := dialTo(t, k)
+	k.OnDump(func(int) { _ = k.Add(udp(5000)); _ = k.Remove(udp(5000)) })
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for range c.Events(ctx, nil, nil) {
+		}
+	})
+	var workers sync.WaitGroup
+	for i := range 4 {
+		workers.Go(func() {
+			for j := range 50 {
+				f := udp(100*i + j)
+				assert.NoError(t, k.Add(f))
+				assert.NoError(t, c.Update(conntrack.Flow{TupleOrig: f.TupleOrig, Mark: 1}))
+				_, err := other.Dump(nil)
+				assert.NoError(t, err)
+				assert.NoError(t, other.Delete(f))
+				k.Advance(time.Second)
+				k.Flows()
+			}
+		})
+	}
+	workers.Wait()
+	cancel()
+	wg.Wait()
+	require.Empty(t, k.Flows())
+}
+
+// TestManyExpire asserts that time passes quickly over many flows.
+func TestManyExpire(t *testing.T) {
+	t.Parallel()
+	const n = 20000
+	k, c := dial(t, nil)
+	flows := make([]conntrack.Flow, n)
+	for i := range flows {
+		flows[i] = udp(i)
+		flows[i].TupleReply = flows[i].TupleOrig.Reverse()
+	}
+	require.NoError(t, c.CreateBatch(flows))
+	require.Len(t, k.Flows(), n)
+	k.Advance(time.Hour)
+	require.Empty(t, k.Flows())
 }

@@ -19,9 +19,9 @@ import (
 // Options say how a Kernel is set up. The zero Options are those of a network
 // namespace of Linux 6.18, but that all flows have events and room for labels.
 type Options struct {
-	// Release is the release of Linux that it plays, from "4.18" on, "" for "6.18":
-	// older ones cannot filter by all that newer ones can. It makes no other
-	// difference.
+	// Release is the release of Linux that it plays, from "4.18" on, "" for "6.18".
+	// Older ones cannot filter by all that newer ones can, and send no Event.Time.
+	// It makes no other difference.
 	Release string
 
 	// Accounting counts packets and bytes of flows (net.netfilter.nf_conntrack_acct),
@@ -389,35 +389,35 @@ func (k *Kernel) Advance(d time.Duration) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	end := k.now.Add(d)
-	for k.expireFirst(end) {
+	for _, x := range k.expiring(end) {
+		if x.at.After(k.now) {
+			k.now = x.at
+		}
+		x.expire()
 	}
 	k.now = end
 	k.retryDestroys()
 }
 
-// expireFirst ends the flow or expectation whose time is up first, if it is until end.
-func (k *Kernel) expireFirst(end time.Time) bool {
-	first := end.Add(1)
-	expire := func() {}
+// An expiry is the end of a flow or an expectation, if it is still there then.
+type expiry struct {
+	at     time.Time
+	expire func()
+}
+
+// expiring returns what ends until end, in order.
+func (k *Kernel) expiring(end time.Time) []expiry {
+	var list []expiry
 	for _, x := range k.expects {
-		if x.expires.Before(first) {
-			first, expire = x.expires, func() { k.removeExpect(x, 0, false) }
-		}
+		list = append(list, expiry{x.expires, func() { k.removeExpect(x, 0, false) }})
 	}
 	k.live(0, func(e *entry) bool {
-		if e.expires.Before(first) {
-			first, expire = e.expires, func() { k.delete(e, 0, false) }
-		}
+		list = append(list, expiry{e.expires, func() { k.delete(e, 0, false) }})
 		return true
 	})
-	if first.After(end) {
-		return false
-	}
-	if first.After(k.now) {
-		k.now = first
-	}
-	expire()
-	return true
+	list = slices.DeleteFunc(list, func(x expiry) bool { return x.at.After(end) })
+	slices.SortStableFunc(list, func(a, b expiry) int { return a.at.Compare(b.at) })
+	return list
 }
 
 // Now returns what the Kernel's clock shows.
