@@ -406,7 +406,7 @@ func TestConcurrent(t *testing.T) {
 				_, err := other.Dump(nil)
 				assert.NoError(t, err)
 				assert.NoError(t, other.Delete(f))
-				k.Advance(time.Second)
+				k.Advance(time.Millisecond)
 				k.Flows()
 			}
 		})
