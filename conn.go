@@ -7,6 +7,8 @@ import (
 
 	"github.com/mdlayher/netlink"
 	"github.com/ti-mo/conntrack/internal/nfnl"
+	"github.com/ti-mo/conntrack/internal/release"
+	"github.com/ti-mo/conntrack/internal/testkit"
 	"github.com/ti-mo/conntrack/netfilter"
 )
 
@@ -19,6 +21,7 @@ import (
 // network namespace and with the same options.
 type Conn struct {
 	sockets sockets
+	kernel  *kernel
 
 	mu        sync.Mutex // held by Listen and Close while they change the fields below
 	listening bool
@@ -53,10 +56,22 @@ func Dial(config *netlink.Config) (*Conn, error) {
 	if err != nil {
 		return nil, opError("dial", err)
 	}
+	return newConn(request, &running), nil
+}
+
+func newConn(request *nfnl.Conn, k *kernel) *Conn {
 	return &Conn{
 		sockets: sockets{request: request},
+		kernel:  k,
 		done:    make(chan struct{}),
-	}, nil
+	}
+}
+
+func init() {
+	testkit.NewKernel = func(r release.Release, sysctl func(string) (uint32, error)) func(*nfnl.Conn) any {
+		k := &kernel{release: func() (release.Release, error) { return r, nil }, sysctl: sysctl}
+		return func(request *nfnl.Conn) any { return newConn(request, k) }
+	}
 }
 
 // Close closes the sockets of the Conn and ends whatever it is doing in other

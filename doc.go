@@ -54,6 +54,11 @@
 // for each CPU. [Conn.Settings] says what the namespace counts, tells and tracks, so
 // that what is missing has a cause.
 //
+// # Testing
+//
+// Package conntracktest is a table in memory that a Conn works on, for tests of
+// programs on any system, without privileges.
+//
 // # Privileges
 //
 // Every request, and every event, needs CAP_NET_ADMIN in the user namespace that

@@ -68,13 +68,19 @@ func (f feature) gate() featureGate {
 	}[f]
 }
 
-// knownFeatures are the features that were found out about. They hold for the
-// process, since all Conns speak to the same kernel.
-var knownFeatures struct {
-	sync.Mutex
-	found [featureCount]bool
-	known [featureCount]bool
+// A kernel is what Conns know of the kernel that they speak to.
+type kernel struct {
+	release func() (release.Release, error)
+	sysctl  func(name string) (uint32, error) // nil: those of the Conn's namespace
+
+	mu    sync.Mutex
+	found [featureCount]bool // the features that it has
+	known [featureCount]bool // those that were found out
 }
+
+// running is the kernel that all Conns of the process speak to, but for those on a
+// test kit's.
+var running = kernel{release: release.Running}
 
 // has reports whether the running kernel has f. It returns false if that cannot
 // be found out.
@@ -85,9 +91,10 @@ func (c *Conn) has(f feature) bool {
 
 // findFeature is has, with the reason why it could not be found out.
 func (c *Conn) findFeature(f feature) (bool, error) {
-	knownFeatures.Lock()
-	found, known := knownFeatures.found[f], knownFeatures.known[f]
-	knownFeatures.Unlock()
+	k := c.kernel
+	k.mu.Lock()
+	found, known := k.found[f], k.known[f]
+	k.mu.Unlock()
 	if known {
 		return found, nil
 	}
@@ -95,9 +102,9 @@ func (c *Conn) findFeature(f feature) (bool, error) {
 	if err != nil || !known {
 		return false, err
 	}
-	knownFeatures.Lock()
-	knownFeatures.found[f], knownFeatures.known[f] = found, true
-	knownFeatures.Unlock()
+	k.mu.Lock()
+	k.found[f], k.known[f] = found, true
+	k.mu.Unlock()
 	return found, nil
 }
 
@@ -105,11 +112,11 @@ func (c *Conn) findFeature(f feature) (bool, error) {
 func (c *Conn) probe(f feature) (found, known bool, err error) {
 	gate := f.gate()
 	if gate.since != (release.Release{}) {
-		running, err := release.Running()
+		r, err := c.kernel.release()
 		if err != nil {
 			return false, false, err
 		}
-		if running.Less(gate.since) {
+		if r.Less(gate.since) {
 			return false, true, nil
 		}
 	}

@@ -69,11 +69,15 @@ func (c *Conn) settings() (s Settings, err error) {
 		return s, err
 	}
 	s.TrackingKnown = known4 && known6
-	return s, c.sockets.request.InNamespace(s.readSysctls)
+	if c.kernel.sysctl != nil {
+		return s, s.readSysctls(c.kernel.sysctl)
+	}
+	return s, c.sockets.request.InNamespace(func() error { return s.readSysctls(readSysctl) })
 }
 
-// readSysctls reads the sysctls of the calling thread's network namespace.
-func (s *Settings) readSysctls() (err error) {
+// readSysctls reads the sysctls, whose names begin with nf_conntrack_, with
+// readSysctl.
+func (s *Settings) readSysctls(readSysctl func(name string) (uint32, error)) (err error) {
 	read := func(name string) uint32 {
 		n, readErr := readSysctl(name)
 		// Kernels may be built without others, and then do not do what these are for.
@@ -93,6 +97,7 @@ func (s *Settings) readSysctls() (err error) {
 	return err
 }
 
+// readSysctl reads a sysctl of the calling thread's network namespace.
 func readSysctl(name string) (uint32, error) {
 	text, err := os.ReadFile("/proc/sys/net/netfilter/nf_conntrack_" + name)
 	if errors.Is(err, fs.ErrNotExist) {

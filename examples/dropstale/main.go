@@ -41,7 +41,12 @@ func main() {
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	removed, err := drop(ctx, endpoint, *dry)
+	conn, err := conntrack.Dial(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer conn.Close()
+	removed, err := drop(ctx, conn, endpoint, *dry)
 	fmt.Printf("removed %d flows of %s\n", removed, endpoint)
 	if err != nil {
 		log.Fatal(err)
@@ -50,13 +55,7 @@ func main() {
 
 // drop removes the flows that endpoint answers and returns their number. If dry
 // is set, it only lists them.
-func drop(ctx context.Context, endpoint netip.AddrPort, dry bool) (removed int, err error) {
-	conn, err := conntrack.Dial(nil)
-	if err != nil {
-		return 0, err
-	}
-	defer conn.Close()
-
+func drop(ctx context.Context, conn *conntrack.Conn, endpoint netip.AddrPort, dry bool) (removed int, err error) {
 	// Replies come from the endpoint, whether or not the destination was
 	// translated.
 	var stale conntrack.Filter

@@ -40,8 +40,13 @@ func main() {
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	conn, err := conntrack.Dial(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer conn.Close()
 	registry := prometheus.NewRegistry()
-	err := collect(ctx, registry, os.Stderr)
+	err = collect(ctx, conn, registry, os.Stderr)
 	if err == nil {
 		err = write(os.Stdout, registry)
 	}
@@ -52,7 +57,7 @@ func main() {
 
 // collect iterates over the table without keeping flows. It writes its progress
 // to progress.
-func collect(ctx context.Context, registry *prometheus.Registry, progress io.Writer) error {
+func collect(ctx context.Context, conn *conntrack.Conn, registry *prometheus.Registry, progress io.Writer) error {
 	flows := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "conntrack_flows",
 		Help: "Flows in the connection tracking table.",
@@ -63,11 +68,6 @@ func collect(ctx context.Context, registry *prometheus.Registry, progress io.Wri
 	})
 	registry.MustRegister(flows, limit)
 
-	conn, err := conntrack.Dial(nil)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
 	size, err := conn.StatsGlobal()
 	if err != nil {
 		return err

@@ -44,21 +44,19 @@ func main() {
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	err := watch(ctx, os.Stdout, groups)
+	conn, err := conntrack.Dial(nil)
 	if err != nil {
+		log.Fatal(err)
+	}
+	defer conn.Close()
+	if err := watch(ctx, conn, os.Stdout, groups); err != nil {
 		log.Fatal(err)
 	}
 }
 
 // watch writes events to w until ctx is done. It reports lost events and
 // malformed messages, and continues after them.
-func watch(ctx context.Context, w io.Writer, groups []netfilter.NetlinkGroup) error {
-	conn, err := conntrack.Dial(nil)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-
+func watch(ctx context.Context, conn *conntrack.Conn, w io.Writer, groups []netfilter.NetlinkGroup) error {
 	out := bufio.NewWriter(w)
 	opts := &conntrack.EventOptions{
 		Joined:  func() { log.Print("watching") },

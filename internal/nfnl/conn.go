@@ -7,6 +7,7 @@ import (
 	"math"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/mdlayher/netlink"
@@ -24,7 +25,9 @@ import (
 //
 // Messages from other programs are ignored, but counted by [Conn.Foreign].
 type Conn struct {
-	nl     *netlink.Conn
+	nl     netlinkSocket
+	raw    syscall.RawConn // of nl; nil if link is set
+	link   Link            // nil for a socket of the kernel's
 	config netlink.Config
 	closed atomic.Bool
 	home   *home // nil if any thread can open siblings
@@ -32,7 +35,7 @@ type Conn struct {
 
 	mu  sync.Mutex // held during one exchange: a request and its replies
 	seq uint32
-	io  *requestIO
+	io  exchanger
 
 	queue eventQueue
 	setup settings
@@ -106,7 +109,7 @@ func newConn(nl *netlink.Conn, config *netlink.Config) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Conn{nl: nl, config: *config, io: newRequestIO(raw)}
+	c := &Conn{nl: nl, raw: raw, config: *config, io: newRequestIO(raw)}
 	c.setup.foreign = new(atomic.Uint64)
 	return c, nil
 }
@@ -116,6 +119,9 @@ func newConn(nl *netlink.Conn, config *netlink.Config) (*Conn, error) {
 // needs CAP_SYS_ADMIN only if c is in the process's network namespace and the
 // calling thread is in another.
 func (c *Conn) Sibling() (*Conn, error) {
+	if c.link != nil {
+		return c.linkSibling()
+	}
 	config := c.config
 	config.PID, config.Groups = 0, 0
 	s, err := open(c.home, &config)

@@ -681,9 +681,8 @@ func TestSiblingSettings(t *testing.T) {
 // option returns a netlink option of the socket of c.
 func option(t *testing.T, c *Conn, name int) (value int) {
 	t.Helper()
-	raw, err := c.nl.SyscallConn()
-	require.NoError(t, err)
-	require.NoError(t, raw.Control(func(fd uintptr) {
+	var err error
+	require.NoError(t, c.raw.Control(func(fd uintptr) {
 		value, err = unix.GetsockoptInt(int(fd), unix.SOL_NETLINK, name)
 	}))
 	require.NoError(t, err)

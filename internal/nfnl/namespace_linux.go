@@ -205,11 +205,7 @@ func (c *Conn) namespace() (*os.File, error) {
 }
 
 func (c *Conn) control(f func(fd uintptr)) error {
-	raw, err := c.nl.SyscallConn()
-	if err != nil {
-		return c.fault(err)
-	}
-	return c.fault(raw.Control(f))
+	return c.fault(c.raw.Control(f))
 }
 
 func isFile(f *os.File, info os.FileInfo) bool {

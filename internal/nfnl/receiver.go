@@ -35,7 +35,7 @@ type Receiver struct {
 	Eager bool
 
 	c      *Conn
-	io     *eventIO
+	io     eventReader
 	gather bool
 }
 
@@ -49,13 +49,15 @@ type eventQueue struct {
 // NewReceiver returns a Receiver for c. Requests on the same Conn would mistake
 // its events for replies: use a separate Conn for events.
 func (c *Conn) NewReceiver() (*Receiver, error) {
-	raw, err := c.nl.SyscallConn()
-	if err != nil {
-		return nil, c.fault(err)
+	if c.closed.Load() {
+		return nil, c.fault(ErrClosed)
+	}
+	if c.link != nil {
+		return &Receiver{c: c, io: &linkEvents{link: c.link}}, nil
 	}
 	size, err := c.nl.ReadBuffer()
 	gather := err == nil && size >= gatherBuffer
-	return &Receiver{c: c, io: newEventIO(raw), gather: gather}, nil
+	return &Receiver{c: c, io: newEventIO(c.raw), gather: gather}, nil
 }
 
 // Receive waits for events and passes those that have arrived to fn. It returns

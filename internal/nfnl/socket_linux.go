@@ -23,6 +23,13 @@ func dialNetlink(config *netlink.Config) (*netlink.Conn, error) {
 
 func errno(code int32) error { return syscall.Errno(code) }
 
+// ErrorNumber returns Linux's number for an error of this system.
+func ErrorNumber(err error) (code int32, ok bool) {
+	var number syscall.Errno
+	ok = errors.As(err, &number)
+	return int32(number), ok
+}
+
 const (
 	// errNoBufferSpace is how the kernel reports an overrun.
 	errNoBufferSpace = unix.ENOBUFS

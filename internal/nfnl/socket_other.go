@@ -5,7 +5,6 @@ package nfnl
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"runtime"
 	"syscall"
 	"time"
@@ -13,24 +12,12 @@ import (
 	"github.com/mdlayher/netlink"
 )
 
-// There is no netlink on these systems: Dial fails, and nothing else is called.
+// There is no netlink on these systems: Dial fails, and nothing else is called, but
+// for a Conn on a Link.
 
-var (
-	errUnsupported   = fmt.Errorf("netlink on %s: %w", runtime.GOOS, errors.ErrUnsupported)
-	errNoBufferSpace = errors.New("no buffer space available")
-	errNoSpace       = errors.New("no space left")
-	errBadFile       = errors.New("bad file descriptor")
-	errNotFound      = fs.ErrNotExist
-	errBusy          = errors.New("busy")
-	errNoMemory      = errors.New("out of memory")
-)
+var errUnsupported = fmt.Errorf("netlink on %s: %w", runtime.GOOS, errors.ErrUnsupported)
 
 func dialNetlink(*netlink.Config) (*netlink.Conn, error) { return nil, errUnsupported }
-
-func errno(int32) error { return errUnsupported }
-
-// IsInvalid reports whether the kernel refused a request as malformed.
-func IsInvalid(error) bool { return false }
 
 type requestIO struct{}
 

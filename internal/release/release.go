@@ -26,11 +26,11 @@ func Running() (Release, error) {
 	if err != nil {
 		return Release{}, err
 	}
-	return parse(string(b))
+	return Parse(string(b))
 }
 
-// parse parses the output of uname -r, such as 6.1.0-21-cloud-amd64.
-func parse(s string) (Release, error) {
+// Parse parses the output of uname -r, such as 6.1.0-21-cloud-amd64.
+func Parse(s string) (Release, error) {
 	var r Release
 	if _, err := fmt.Sscanf(s, "%d.%d", &r.Major, &r.Minor); err != nil {
 		return Release{}, fmt.Errorf("kernel release %q: %w", s, err)

@@ -9,13 +9,13 @@ func TestParse(t *testing.T) {
 		"5.10-rc3":               {5, 10},
 		"4.19+":                  {4, 19},
 	} {
-		if got, err := parse(in); err != nil || got != want {
-			t.Errorf("parse(%q) = %v, %v, want %v", in, got, err, want)
+		if got, err := Parse(in); err != nil || got != want {
+			t.Errorf("Parse(%q) = %v, %v, want %v", in, got, err, want)
 		}
 	}
 	for _, in := range []string{"", "Linux", "6", "6."} {
-		if got, err := parse(in); err == nil {
-			t.Errorf("parse(%q) = %v, want an error", in, got)
+		if got, err := Parse(in); err == nil {
+			t.Errorf("Parse(%q) = %v, want an error", in, got)
 		}
 	}
 }
