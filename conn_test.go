@@ -591,6 +591,7 @@ func TestFewDescriptors(t *testing.T) {
 	c, err := conntrack.Dial(nil)
 	require.NoError(t, err)
 	defer c.Close()
+	cookies := kernelAtLeast(t, 5, 14)
 	limit := unix.Rlimit{Cur: 64, Max: 64}
 	require.NoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit))
 	var taken []int
@@ -607,7 +608,9 @@ func TestFewDescriptors(t *testing.T) {
 	require.NotContains(t, err.Error(), "namespace")
 	require.NoError(t, unix.Close(taken[0]))
 	_, err = c.Dump(nil)
-	require.NoError(t, err, "one is enough")
+	if cookies { // else comparing namespaces takes descriptors too
+		require.NoError(t, err, "one is enough")
+	}
 }
 
 // keepNetAdmin drops all capabilities except CAP_NET_ADMIN. With cgo, Go cannot

@@ -143,6 +143,7 @@ func dumpText(t *testing.T, c *conntrack.Conn, o *cttext.Options) (lines []strin
 
 func TestTextAsCommandTraffic(t *testing.T) {
 	t.Parallel()
+	needSteadyUse(t)
 	ns := nstest.New(t, nstest.Accounting(), nstest.Timestamps())
 	c := dial(t, ns)
 	port := uint16(20000)
